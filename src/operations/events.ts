@@ -1,0 +1,28 @@
+// What an operation tells its caller while it runs. Operations never print; the command line renders these events
+// for people, and a library caller may do as it likes with them.
+
+/** The steps of a run, in the order in which they occur. */
+export type Phase =
+  | 'connect'
+  | 'lock'
+  | 'schema'
+  | 'data'
+  | 'reconcile'
+  | 'finish'
+  | 'preflight'
+  | 'create-database'
+  | 'pre-data'
+  | 'post-data'
+  | 'analyze';
+
+export type OperationEvent =
+  | { type: 'phase'; phase: Phase; detail?: string }
+  /** Bytes of COPY text done and expected (an estimate from relation sizes on create; exact on restore). */
+  | { type: 'progress'; doneBytes: number; totalBytes: number; rows: number }
+  | { type: 'warning'; message: string; hint?: string };
+
+export interface RunOptions {
+  /** Ends the run: children are killed, transactions rolled back, nothing half-made stays visible. */
+  signal?: AbortSignal;
+  onEvent?: (event: OperationEvent) => void;
+}
