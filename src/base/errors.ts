@@ -23,39 +23,78 @@ export const errorTable = {
   INTERNAL: { kind: 'internal', meaning: 'a fault in pgkeep itself; please report it with the message' },
   INTERRUPTED: { kind: 'interrupted', meaning: 'the run was ended by a signal (Ctrl-C) or by the caller' },
 
-  OPTION_INVALID: { kind: 'usage', meaning: 'a command, flag, argument or environment value cannot be used as given' },
-  CONFIG_INVALID: { kind: 'usage', meaning: 'the configuration file cannot be read or holds something unknown or wrong' },
-  CONFIRMATION_NEEDED: { kind: 'usage', meaning: 'a question would have to be asked, and there is no terminal; pass --yes' },
+  OPTION_INVALID: {
+    kind: 'usage',
+    meaning: 'a command, flag, argument or environment value cannot be used as given',
+  },
+  CONFIG_INVALID: {
+    kind: 'usage',
+    meaning: 'the configuration file cannot be read or holds something unknown or wrong',
+  },
+  CONFIRMATION_NEEDED: {
+    kind: 'usage',
+    meaning: 'a question would have to be asked, and there is no terminal; pass --yes',
+  },
 
   KEY_MISSING: { kind: 'key', meaning: 'the repository needs a key and none was given' },
   KEY_MALFORMED: { kind: 'key', meaning: 'the key is not 64 hexadecimal digits' },
   KEY_WRONG: { kind: 'key', meaning: 'the key is well formed, but not a key of this repository' },
-  RECIPIENT_UNSUPPORTED: { kind: 'key', meaning: 'the key is wrapped in a way this version of pgkeep does not know' },
+  RECIPIENT_UNSUPPORTED: {
+    kind: 'key',
+    meaning: 'the key is wrapped in a way this version of pgkeep does not know',
+  },
 
   REPOSITORY_NOT_FOUND: { kind: 'repository', meaning: 'there is no repository at the given place' },
   REPOSITORY_UNSUPPORTED: { kind: 'repository', meaning: 'the repository or backup needs a newer pgkeep' },
-  REPOSITORY_MISMATCH: { kind: 'repository', meaning: 'an object belongs to another repository, or encryption differs from what was asked' },
+  REPOSITORY_MISMATCH: {
+    kind: 'repository',
+    meaning: 'an object belongs to another repository, or encryption differs from what was asked',
+  },
   BACKUP_NOT_FOUND: { kind: 'repository', meaning: 'no backup with that id, or none at all' },
   OBJECT_MISSING: { kind: 'repository', meaning: 'an object that a backup names is not in the storage' },
-  OBJECT_DAMAGED: { kind: 'repository', meaning: 'an object was read, but its contents are not what was written' },
+  OBJECT_DAMAGED: {
+    kind: 'repository',
+    meaning: 'an object was read, but its contents are not what was written',
+  },
   OBJECT_EXISTS: { kind: 'repository', meaning: 'an object that must be new exists already' },
-  STORAGE_UNREACHABLE: { kind: 'repository', meaning: 'the storage did not answer, or failed for a reason of its own' },
+  STORAGE_UNREACHABLE: {
+    kind: 'repository',
+    meaning: 'the storage did not answer, or failed for a reason of its own',
+  },
   STORAGE_DENIED: { kind: 'repository', meaning: 'the storage refused access' },
   STORAGE_FULL: { kind: 'repository', meaning: 'the storage has no space left' },
 
-  DATABASE_NOT_GIVEN: { kind: 'database', meaning: 'no database was named: neither DATABASE_URL nor PG* are set' },
+  DATABASE_NOT_GIVEN: {
+    kind: 'database',
+    meaning: 'no database was named: neither DATABASE_URL nor PG* are set',
+  },
   DATABASE_UNREACHABLE: { kind: 'database', meaning: 'the server did not answer at that host and port' },
   DATABASE_AUTHENTICATION: { kind: 'database', meaning: 'the server refused the user or password' },
   DATABASE_NOT_FOUND: { kind: 'database', meaning: 'the server has no database of that name' },
-  DATABASE_TLS: { kind: 'database', meaning: 'the encrypted connection could not be made as sslmode demands' },
+  DATABASE_TLS: {
+    kind: 'database',
+    meaning: 'the encrypted connection could not be made as sslmode demands',
+  },
   DATABASE_PRIVILEGE: { kind: 'database', meaning: 'the role may not do what the run needs' },
-  DATABASE_CONNECTION_LOST: { kind: 'database', meaning: 'the connection or the server ended during the run' },
+  DATABASE_CONNECTION_LOST: {
+    kind: 'database',
+    meaning: 'the connection or the server ended during the run',
+  },
   DATABASE_QUERY: { kind: 'database', meaning: 'the server refused a statement' },
 
   LOCK_TIMEOUT: { kind: 'backup', meaning: 'a table could not be locked within --lock-timeout' },
-  BLOCKING_OTHERS: { kind: 'backup', meaning: 'other sessions waited on the backup for longer than --max-blocking' },
-  CATALOG_UNSTABLE: { kind: 'backup', meaning: 'tables kept being created or dropped while the backup tried to begin' },
-  ROW_SECURITY: { kind: 'backup', meaning: 'row-level security hides rows from the role, so the backup would be short' },
+  BLOCKING_OTHERS: {
+    kind: 'backup',
+    meaning: 'other sessions waited on the backup for longer than --max-blocking',
+  },
+  CATALOG_UNSTABLE: {
+    kind: 'backup',
+    meaning: 'tables kept being created or dropped while the backup tried to begin',
+  },
+  ROW_SECURITY: {
+    kind: 'backup',
+    meaning: 'row-level security hides rows from the role, so the backup would be short',
+  },
   STANDBY_CONFLICT: { kind: 'backup', meaning: 'the hot standby cancelled the backup in favour of replay' },
   BACKUP_INCOMPLETE: { kind: 'backup', meaning: 'what was stored does not match the catalog' },
 
@@ -65,7 +104,10 @@ export const errorTable = {
 
   TARGET_NOT_EMPTY: { kind: 'restore', meaning: 'the database to restore into holds something of its own' },
   TARGET_EXISTS: { kind: 'restore', meaning: 'the database to create exists already' },
-  TARGET_UNFIT: { kind: 'restore', meaning: 'the target lacks what the backup needs (roles, extensions, tables, version)' },
+  TARGET_UNFIT: {
+    kind: 'restore',
+    meaning: 'the target lacks what the backup needs (roles, extensions, tables, version)',
+  },
   TABLE_NOT_IN_BACKUP: { kind: 'restore', meaning: 'a table asked for is not in the backup' },
   RESTORE_INCOMPLETE: { kind: 'restore', meaning: 'the rows restored are not the rows the manifest counts' },
 } as const satisfies Record<string, { kind: FailureKind; meaning: string }>;
@@ -109,7 +151,10 @@ export interface ErrorData {
 
 export function errorToData(error: unknown): ErrorData {
   if (!(error instanceof PgkeepError)) {
-    return { code: 'INTERNAL', message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+    return {
+      code: 'INTERNAL',
+      message: error instanceof Error ? (error.stack ?? error.message) : String(error),
+    };
   }
   const data: ErrorData = { code: error.code, message: error.message };
   if (error.hint !== undefined) data.hint = error.hint;

@@ -1,0 +1,107 @@
+// Runs one program to its end: its output goes to the caller, the end of its error output is kept for the message,
+// and an abort ends it (SIGTERM, then SIGKILL).
+import { spawn } from 'node:child_process';
+import path from 'node:path';
+import type { Readable, Writable } from 'node:stream';
+import { finished } from 'node:stream/promises';
+import { foreignCode, PgkeepError, throwIfAborted } from './errors.ts';
+
+export interface ProgramRun {
+  file: string;
+  args: readonly string[];
+  /** The whole environment of the child: nothing is inherited. */
+  env: Readonly<Record<string, string>>;
+  signal?: AbortSignal | undefined;
+  /** Consumes the standard output; without it the output is collected as text. */
+  onStdout?: ((stdout: Readable) => Promise<void>) | undefined;
+  /** Feeds the standard input; without it there is none. */
+  onStdin?: ((stdin: Writable) => Promise<void>) | undefined;
+}
+
+export interface ProgramResult {
+  status: number | null;
+  signal: NodeJS.Signals | null;
+  stdout: string;
+  /** The last 64 KiB. */
+  stderr: string;
+}
+
+const keptErrorBytes = 64 * 1024;
+const killAfterMs = 5_000;
+
+/**
+ * Runs a program until it has ended and its streams are closed, whatever its exit status.
+ * @throws PgkeepError PROGRAM_MISSING when it cannot be started, INTERRUPTED on abort (after the child has ended),
+ * and whatever `onStdout` or `onStdin` throw (the child is then ended).
+ */
+export async function runProgram(run: ProgramRun): Promise<ProgramResult> {
+  throwIfAborted(run.signal);
+  const child = spawn(run.file, run.args, {
+    env: { ...run.env },
+    stdio: ['pipe', 'pipe', 'pipe'],
+  });
+  let killTimer: NodeJS.Timeout | undefined;
+  const stop = () => {
+    child.kill('SIGTERM');
+    killTimer ??= setTimeout(() => child.kill('SIGKILL'), killAfterMs);
+  };
+  run.signal?.addEventListener('abort', stop, { once: true });
+
+  let stderr = '';
+  child.stderr.setEncoding('utf8');
+  child.stderr.on('data', (text: string) => {
+    stderr = (stderr + text).slice(-keptErrorBytes);
+  });
+  const ended = new Promise<Pick<ProgramResult, 'status' | 'signal'>>((resolve, reject) => {
+    child.on('error', error => {
+      const what =
+        foreignCode(error) === 'ENOENT' ? 'was not found' : `could not be started (${error.message})`;
+      reject(new PgkeepError('PROGRAM_MISSING', `${run.file} ${what}`, { cause: error }));
+    });
+    child.on('close', (status, signal) => resolve({ status, signal }));
+  });
+
+  let stdout = '';
+  const consume =
+    run.onStdout ??
+    (async (stream: Readable) => {
+      stream.setEncoding('utf8');
+      stream.on('data', (text: string) => {
+        stdout += text;
+      });
+      await finished(stream);
+    });
+  const feed = async () => {
+    // A child that ends early closes the pipe; its exit status tells more than EPIPE does.
+    child.stdin.on('error', () => undefined);
+    await run.onStdin?.(child.stdin);
+    child.stdin.end();
+  };
+  try {
+    const streams = Promise.all([consume(child.stdout), feed()]).catch(error => {
+      stop();
+      throw error;
+    });
+    const [end, flow] = await Promise.allSettled([ended, streams]);
+    throwIfAborted(run.signal);
+    if (end.status === 'rejected') throw end.reason;
+    if (flow.status === 'rejected') throw flow.reason;
+    return { ...end.value, stdout, stderr };
+  } finally {
+    clearTimeout(killTimer);
+    run.signal?.removeEventListener('abort', stop);
+  }
+}
+
+/** The error for a program that ended badly, with the last lines it wrote. */
+export function programFailure(file: string, result: ProgramResult, doing: string): PgkeepError {
+  const how = result.signal === null ? `exit status ${result.status}` : `signal ${result.signal}`;
+  const lines = result.stderr.trim().split('\n').slice(-6).join('\n  ');
+  return new PgkeepError(
+    'PROGRAM_FAILED',
+    `${path.basename(file)} failed while ${doing} (${how})${lines === '' ? '' : `:\n  ${lines}`}`,
+    {
+      context: { program: file },
+    },
+  );
+}

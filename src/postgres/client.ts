@@ -1,0 +1,150 @@
+// Opens connections through pg (TLS, authentication) for everything that is not COPY data.
+import { readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import path from 'node:path';
+import type { ConnectionOptions } from 'node:tls';
+import { rootCertificates } from 'node:tls';
+import pg from 'pg';
+import { foreignCode, PgkeepError } from '../base/errors.ts';
+import { connectError, translateDatabaseError } from './server-error.ts';
+import type { DatabaseTarget } from './target.ts';
+
+export interface OpenClientOptions {
+  /** Makes the socket of a connection without TLS, for reading COPY data from it directly. */
+  socket?: () => pg.ClientConfig['stream'] & object;
+  /** Parse nothing: every value arrives as the text the server sent. */
+  applicationName?: string;
+}
+
+/** A row of a query: every value as text, or null. */
+export type TextRow = Record<string, string | null>;
+
+/**
+ * Connects as the target's sslmode demands and lifts the role's time limits for this session.
+ * @throws PgkeepError DATABASE_UNREACHABLE, DATABASE_AUTHENTICATION, DATABASE_NOT_FOUND, DATABASE_TLS.
+ */
+export async function openClient(
+  target: DatabaseTarget,
+  options: OpenClientOptions = {},
+): Promise<pg.Client> {
+  const attempts = sslAttempts(target);
+  for (const [index, ssl] of attempts.entries()) {
+    const client = newClient(target, ssl, options);
+    try {
+      await client.connect();
+      await liftTimeLimits(client);
+      return client;
+    } catch (error) {
+      await client.end().catch(() => undefined);
+      const next = attempts[index + 1];
+      if (next === undefined || !isAboutTls(error)) throw connectError(error, target);
+    }
+  }
+  throw new PgkeepError('INTERNAL', 'no way to connect was tried');
+}
+
+/** Runs a query; all values come as text. @throws PgkeepError as {@link translateDatabaseError} says. */
+export async function queryRows(client: pg.Client, sql: string, doing: string): Promise<TextRow[]> {
+  try {
+    const result = await client.query<TextRow>({
+      text: sql,
+      types: { getTypeParser: () => (value: string) => value },
+    });
+    return result.rows;
+  } catch (error) {
+    throw translateDatabaseError(error, doing);
+  }
+}
+
+function newClient(
+  target: DatabaseTarget,
+  ssl: ConnectionOptions | false,
+  options: OpenClientOptions,
+): pg.Client {
+  const config: pg.ClientConfig = {
+    host: target.host,
+    port: target.port,
+    user: target.user,
+    database: target.database,
+    password: target.password?.reveal() ?? '',
+    ssl,
+    application_name: options.applicationName ?? 'pgkeep',
+    connectionTimeoutMillis: target.connectTimeoutSeconds * 1000,
+    keepAlive: true,
+  };
+  if (target.options !== undefined) config.options = target.options;
+  if (options.socket !== undefined && ssl === false) config.stream = options.socket;
+  const client = new pg.Client(config);
+  // Without a listener a connection lost between two queries would end the process; the next query reports it.
+  client.on('error', () => undefined);
+  return client;
+}
+
+async function liftTimeLimits(client: pg.Client): Promise<void> {
+  const version = Number(
+    (await client.query<{ v: string }>("SELECT current_setting('server_version_num') AS v")).rows[0]?.v ?? 0,
+  );
+  const settings = ['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout'];
+  if (version >= 140000) settings.push('idle_session_timeout');
+  if (version >= 170000) settings.push('transaction_timeout');
+  await client.query(settings.map(name => `SET ${name} = 0`).join('; '));
+}
+
+/** The ways to try, in libpq's order, for an sslmode. */
+function sslAttempts(target: DatabaseTarget): (ConnectionOptions | false)[] {
+  if (target.host.startsWith('/')) return [false];
+  const unverified = { ...clientCertificate(target), rejectUnauthorized: false };
+  switch (target.sslMode) {
+    case 'disable':
+      return [false];
+    case 'allow':
+      return [false, unverified];
+    case 'prefer':
+      return [unverified, false];
+    case 'require':
+      // As libpq: with a root certificate at hand, require verifies against it.
+      return [target.sslRootCert === undefined ? unverified : verified(target, false)];
+    case 'verify-ca':
+      return [verified(target, false)];
+    case 'verify-full':
+      return [verified(target, true)];
+  }
+}
+
+function verified(target: DatabaseTarget, checkName: boolean): ConnectionOptions {
+  const file = target.sslRootCert ?? path.join(homedir(), '.postgresql', 'root.crt');
+  const options: ConnectionOptions = {
+    ...clientCertificate(target),
+    rejectUnauthorized: true,
+    ca: file === 'system' ? [...rootCertificates] : readCertificate(file),
+  };
+  if (!checkName) options.checkServerIdentity = () => undefined;
+  else options.servername = target.host;
+  return options;
+}
+
+function clientCertificate(target: DatabaseTarget): ConnectionOptions {
+  if (target.sslCert === undefined || target.sslKey === undefined) return {};
+  return { cert: readCertificate(target.sslCert), key: readCertificate(target.sslKey) };
+}
+
+function readCertificate(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (cause) {
+    throw new PgkeepError(
+      'DATABASE_TLS',
+      `the certificate file ${file} cannot be read (${foreignCode(cause) ?? 'unreadable'})`,
+      {
+        hint: 'give the file with sslrootcert, or sslrootcert=system for the certificates of the system',
+        cause,
+      },
+    );
+  }
+}
+
+/** Whether trying again with or without TLS may help: the server has none, or pg_hba.conf refused this way. */
+function isAboutTls(error: unknown): boolean {
+  const message = error instanceof Error ? error.message : '';
+  return message.includes('does not support SSL') || foreignCode(error) === '28000';
+}

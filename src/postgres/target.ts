@@ -1,0 +1,208 @@
+// Which database to connect to, as libpq understands it: a postgres:// URL or PG* variables. One description serves
+// both our own connections and the environment of PostgreSQL's programs, so that they cannot disagree.
+import { existsSync, readFileSync } from 'node:fs';
+import { homedir, userInfo } from 'node:os';
+import path from 'node:path';
+import { parse } from 'pg-connection-string';
+import { PgkeepError } from '../base/errors.ts';
+import { Secret } from '../base/secret.ts';
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+const sslModes = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'] as const;
+export type SslMode = (typeof sslModes)[number];
+
+export interface DatabaseTarget {
+  /** A host name, an address, or the folder of a Unix socket (begins with a slash). */
+  host: string;
+  port: number;
+  database: string;
+  user: string;
+  password: Secret | undefined;
+  sslMode: SslMode;
+  /** Files, or `system` for the root certificate. */
+  sslRootCert: string | undefined;
+  sslCert: string | undefined;
+  sslKey: string | undefined;
+  connectTimeoutSeconds: number;
+  /** Server settings for the session, as in PGOPTIONS. */
+  options: string | undefined;
+}
+
+const socketFolders = ['/var/run/postgresql', '/tmp'];
+const defaultConnectTimeoutSeconds = 30;
+/** URL parameters that other clients put there and that mean nothing to the server. */
+const foreignParameters = new Set([
+  'pgbouncer',
+  'connection_limit',
+  'pool_timeout',
+  'schema',
+  'sslaccept',
+  'socket_timeout',
+  'statement_cache_size',
+  'uselibpqcompat',
+  'supa',
+  'application_name',
+  'fallback_application_name',
+  'channel_binding',
+  'target_session_attrs',
+  'keepalives',
+  'keepalives_idle',
+  'gssencmode',
+  'workaround',
+]);
+
+/**
+ * Reads where to connect from a URL, or without one from PG* variables; PG* also fills what the URL leaves out.
+ * @throws PgkeepError DATABASE_NOT_GIVEN, OPTION_INVALID (never repeating the URL, which may hold a password).
+ */
+export function readTarget(url: string | undefined, environment: Environment): DatabaseTarget {
+  if (environment.PGSERVICE !== undefined) {
+    throw new PgkeepError('OPTION_INVALID', 'PGSERVICE is not supported', {
+      hint: 'give DATABASE_URL, or PGHOST, PGPORT, PGUSER and PGDATABASE',
+    });
+  }
+  if (
+    url === undefined &&
+    !['PGHOST', 'PGHOSTADDR', 'PGDATABASE', 'PGUSER'].some(name => environment[name])
+  ) {
+    throw new PgkeepError('DATABASE_NOT_GIVEN', 'no database was named', {
+      hint: 'set DATABASE_URL=postgres://user:password@host:5432/database, or PGHOST, PGUSER, PGDATABASE',
+    });
+  }
+  const given: Record<string, string | undefined> = url === undefined ? {} : readUrl(url);
+  const port = Number(given.port ?? environment.PGPORT ?? 5432);
+  if (!Number.isInteger(port) || port < 1 || port > 65535) {
+    throw new PgkeepError('OPTION_INVALID', 'the port of the database is not a number from 1 to 65535');
+  }
+  const host = given.host ?? environment.PGHOSTADDR ?? environment.PGHOST ?? defaultHost(port);
+  if (host.includes(',')) {
+    throw new PgkeepError('OPTION_INVALID', 'several hosts in one connection are not supported', {
+      hint: 'name the one host to back up',
+    });
+  }
+  const user = given.user ?? environment.PGUSER ?? userInfo().username;
+  const database = given.database ?? environment.PGDATABASE ?? user;
+  const password =
+    given.password ?? environment.PGPASSWORD ?? readPassfile(environment, host, port, database, user);
+  const timeout = Number(
+    given.connect_timeout ?? environment.PGCONNECT_TIMEOUT ?? defaultConnectTimeoutSeconds,
+  );
+  return {
+    host,
+    port,
+    database,
+    user,
+    password: password === undefined ? undefined : new Secret(password),
+    sslMode: readSslMode(given.sslmode ?? environment.PGSSLMODE ?? 'prefer'),
+    sslRootCert: given.sslrootcert ?? environment.PGSSLROOTCERT,
+    sslCert: given.sslcert ?? environment.PGSSLCERT,
+    sslKey: given.sslkey ?? environment.PGSSLKEY,
+    connectTimeoutSeconds: Number.isFinite(timeout) && timeout > 0 ? timeout : defaultConnectTimeoutSeconds,
+    options: given.options ?? environment.PGOPTIONS,
+  };
+}
+
+/** Where a target is, for messages: no password. */
+export function describeTarget(target: DatabaseTarget): string {
+  return `${target.database} at ${target.host.startsWith('/') ? `${target.host} port ${target.port}` : `${target.host}:${target.port}`}`;
+}
+
+/** The environment PostgreSQL's programs need to reach the target, and nothing else of ours. */
+export function programEnvironment(target: DatabaseTarget, environment: Environment): Record<string, string> {
+  const env: Record<string, string> = {
+    // Messages are shown in, and recognised from, English.
+    LC_ALL: 'C',
+    PGHOST: target.host,
+    PGPORT: String(target.port),
+    PGUSER: target.user,
+    PGDATABASE: target.database,
+    PGSSLMODE: target.sslMode,
+    PGCONNECT_TIMEOUT: String(target.connectTimeoutSeconds),
+    PGAPPNAME: 'pgkeep',
+  };
+  const optional = {
+    PATH: environment.PATH,
+    HOME: environment.HOME,
+    PGPASSWORD: target.password?.reveal(),
+    PGSSLROOTCERT: target.sslRootCert,
+    PGSSLCERT: target.sslCert,
+    PGSSLKEY: target.sslKey,
+    PGOPTIONS: target.options,
+  };
+  for (const [name, value] of Object.entries(optional)) if (value !== undefined) env[name] = value;
+  return env;
+}
+
+function readUrl(url: string): Record<string, string | undefined> {
+  const [base = '', query = ''] = url.split(/\?(.*)/s);
+  if (!/^postgres(ql)?:\/\//.test(base)) {
+    throw new PgkeepError(
+      'OPTION_INVALID',
+      'the database URL does not begin with postgres:// or postgresql://',
+      {
+        hint: 'as in postgres://user:password@host:5432/database; special characters in the password are %-encoded',
+      },
+    );
+  }
+  const parameters: Record<string, string> = {};
+  for (const [name, value] of new URLSearchParams(query)) {
+    if (!foreignParameters.has(name)) parameters[name] = value;
+  }
+  try {
+    // Certificate files and sslmode are ours to read, so the parser sees only the part before the question mark.
+    const parsed = parse(base);
+    const { host, port, user, password, database } = parsed;
+    const known: Record<string, string | undefined> = {};
+    for (const [name, value] of Object.entries({ host, port, user, password, database })) {
+      if (value !== null && value !== undefined && value !== '') known[name] = value;
+    }
+    return { ...known, ...parameters, ...(parameters.dbname ? { database: parameters.dbname } : {}) };
+  } catch {
+    throw new PgkeepError('OPTION_INVALID', 'the database URL cannot be read', {
+      hint: 'as in postgres://user:password@host:5432/database; special characters in the password are %-encoded',
+    });
+  }
+}
+
+function readSslMode(text: string): SslMode {
+  const mode = sslModes.find(candidate => candidate === text);
+  if (mode !== undefined) return mode;
+  throw new PgkeepError(
+    'OPTION_INVALID',
+    `sslmode ${JSON.stringify(text)} is not one of ${sslModes.join(', ')}`,
+  );
+}
+
+/** libpq's default: the Unix socket where there is one, else localhost. */
+function defaultHost(port: number): string {
+  return socketFolders.find(folder => existsSync(path.join(folder, `.s.PGSQL.${port}`))) ?? 'localhost';
+}
+
+/** The password libpq would take from its password file (host:port:database:user:password, first match). */
+function readPassfile(
+  environment: Environment,
+  host: string,
+  port: number,
+  database: string,
+  user: string,
+): string | undefined {
+  const file = environment.PGPASSFILE ?? path.join(environment.HOME ?? homedir(), '.pgpass');
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch {
+    return undefined;
+  }
+  const wanted = [host.startsWith('/') ? 'localhost' : host, String(port), database, user];
+  for (const line of text.split('\n')) {
+    if (line.startsWith('#')) continue;
+    // Fields end at a colon that no backslash precedes.
+    const fields = [...line.matchAll(/((?:\\.|[^\\:])*)(?::|$)/g)].map(match =>
+      (match[1] ?? '').replace(/\\(.)/g, '$1'),
+    );
+    if (fields.length >= 5 && wanted.every((value, i) => fields[i] === '*' || fields[i] === value))
+      return fields[4];
+  }
+  return undefined;
+}

@@ -1,0 +1,354 @@
+// A repository: its descriptor, keys, manifests and metadata. Knows the format, not PostgreSQL, and not where the
+// objects are kept.
+import { createHash, randomBytes, randomUUID } from 'node:crypto';
+import { PgkeepError } from '../base/errors.ts';
+import { decode, encode } from '../codec/codec.ts';
+import { parseKey, unwrapKey, type WrappedKey, wrapKey } from '../crypto/key.ts';
+import { type DataKey, open, seal, sealedKeyId } from '../crypto/seal.ts';
+import type { Storage } from '../storage/storage.ts';
+import { isBackupId } from './backup-id.ts';
+import {
+  descriptorName,
+  keyName,
+  manifestName,
+  metadataName,
+  metadataPrefix,
+  segmentName,
+} from './layout.ts';
+import type { Manifest, SegmentRef } from './manifest.ts';
+import { type BackupMetadata, parseMetadata } from './metadata.ts';
+import { openSegment } from './segment.ts';
+
+interface Descriptor {
+  format: number;
+  id: string;
+  created: string;
+  encryption: 'aes-256-gcm' | 'none';
+  requires: string[];
+  /** The repository secret: wrapped for each recipient, or plain hex without encryption. */
+  secret: { recipients: WrappedKey[] } | { plain: string };
+}
+
+interface KeyObject {
+  format: number;
+  id: string;
+  created: string;
+  recipients: WrappedKey[];
+}
+
+const metadataAtOnce = 16;
+
+/** Whether there is a repository at the storage, and whether it is encrypted. Needs no key. */
+export async function inspectRepository(
+  storage: Storage,
+): Promise<{ id: string; encrypted: boolean } | undefined> {
+  const descriptor = await readDescriptor(storage);
+  return descriptor && { id: descriptor.id, encrypted: descriptor.encryption !== 'none' };
+}
+
+/**
+ * The metadata of every backup, newest first. Needs no key.
+ * @throws PgkeepError REPOSITORY_NOT_FOUND, OBJECT_DAMAGED for a metadata object that does not parse.
+ */
+export async function listMetadata(storage: Storage): Promise<BackupMetadata[]> {
+  if ((await readDescriptor(storage)) === undefined) throw notFound(storage);
+  const ids: string[] = [];
+  for await (const object of storage.list(metadataPrefix)) {
+    const id = object.name.slice(metadataPrefix.length).replace(/\.json$/, '');
+    if (isBackupId(id)) ids.push(id);
+  }
+  const found: BackupMetadata[] = [];
+  for (let first = 0; first < ids.length; first += metadataAtOnce) {
+    const batch = ids.slice(first, first + metadataAtOnce);
+    found.push(...(await Promise.all(batch.map(id => readMetadata(storage, id)))));
+  }
+  return found.sort((a, b) => b.timestamp.localeCompare(a.timestamp) || b.id.localeCompare(a.id));
+}
+
+export class Repository {
+  readonly id: string;
+  readonly storage: Storage;
+  /** Keys the ids of segments. */
+  readonly secret: Buffer;
+  /** The user's key; `null` in a repository without encryption. */
+  readonly #userKey: Buffer | null;
+  readonly #dataKeys = new Map<string, Promise<DataKey>>();
+
+  private constructor(id: string, storage: Storage, secret: Buffer, userKey: Buffer | null) {
+    this.id = id;
+    this.storage = storage;
+    this.secret = secret;
+    this.#userKey = userKey;
+  }
+
+  get encrypted(): boolean {
+    return this.#userKey !== null;
+  }
+
+  /**
+   * Opens what is there.
+   * @param keyText the user's key; ignored by a repository without encryption.
+   * @throws PgkeepError REPOSITORY_NOT_FOUND, REPOSITORY_UNSUPPORTED, KEY_MISSING, KEY_MALFORMED, KEY_WRONG.
+   */
+  static async open(storage: Storage, keyText: string | undefined): Promise<Repository> {
+    const descriptor = await readDescriptor(storage);
+    if (descriptor === undefined) throw notFound(storage);
+    if ('plain' in descriptor.secret) {
+      return new Repository(descriptor.id, storage, Buffer.from(descriptor.secret.plain, 'hex'), null);
+    }
+    if (keyText === undefined) {
+      throw new PgkeepError(
+        'KEY_MISSING',
+        `the repository at ${storage.location} is encrypted and no key was given`,
+        {
+          hint: 'set BACKUP_ENCRYPTION_KEY, or BACKUP_ENCRYPTION_KEY_FILE to a file that holds the key',
+        },
+      );
+    }
+    const userKey = parseKey(keyText);
+    const secret = unwrapKey(
+      descriptor.secret.recipients,
+      userKey,
+      wrapContext(descriptor.id, descriptorName),
+    );
+    return new Repository(descriptor.id, storage, secret, userKey);
+  }
+
+  /**
+   * Makes a new, empty repository. When somebody else makes one at the same moment, theirs is opened.
+   * @param keyText `null` for a repository without encryption.
+   */
+  static async create(storage: Storage, keyText: string | null): Promise<Repository> {
+    const userKey = keyText === null ? null : parseKey(keyText);
+    const id = randomUUID();
+    const secret = randomBytes(32);
+    const descriptor: Descriptor = {
+      format: 1,
+      id,
+      created: new Date().toISOString(),
+      encryption: userKey === null ? 'none' : 'aes-256-gcm',
+      requires: [],
+      secret:
+        userKey === null
+          ? { plain: secret.toString('hex') }
+          : { recipients: [wrapKey(secret, userKey, wrapContext(id, descriptorName))] },
+    };
+    const outcome = await storage.put(descriptorName, jsonObject(descriptor), { ifAbsent: true });
+    if (outcome === 'exists') return Repository.open(storage, keyText ?? undefined);
+    return new Repository(id, storage, secret, userKey);
+  }
+
+  /** A fresh data key for one run, stored wrapped before it is used; `null` without encryption. */
+  async newDataKey(): Promise<DataKey | null> {
+    if (this.#userKey === null) return null;
+    const key: DataKey = { id: randomBytes(16).toString('hex'), bytes: randomBytes(32) };
+    const object: KeyObject = {
+      format: 1,
+      id: key.id,
+      created: new Date().toISOString(),
+      recipients: [wrapKey(key.bytes, this.#userKey, wrapContext(this.id, keyName(key.id)))],
+    };
+    await this.storage.put(keyName(key.id), jsonObject(object), { ifAbsent: true });
+    this.#dataKeys.set(key.id, Promise.resolve(key));
+    return key;
+  }
+
+  /** @throws PgkeepError OBJECT_MISSING, OBJECT_DAMAGED, KEY_WRONG. */
+  dataKey(id: string): Promise<DataKey> {
+    let key = this.#dataKeys.get(id);
+    if (key === undefined) {
+      key = this.#loadDataKey(id);
+      this.#dataKeys.set(id, key);
+    }
+    return key;
+  }
+
+  /** The key an object says it was sealed with; `null` when it is not encrypted, which only a plain repository allows. */
+  async keyOf(name: string, object: Buffer): Promise<DataKey | null> {
+    const keyId = sealedKeyId(name, object);
+    if ((keyId === null) !== (this.#userKey === null)) {
+      throw new PgkeepError(
+        'OBJECT_DAMAGED',
+        `${name} is ${keyId === null ? 'not ' : ''}encrypted, unlike its repository`,
+        {
+          context: { object: name },
+        },
+      );
+    }
+    return keyId === null ? null : await this.dataKey(keyId);
+  }
+
+  /** The plain bytes of a segment. */
+  async readSegment(id: string): Promise<Buffer> {
+    const object = await this.storage.get(segmentName(id));
+    return openSegment(id, object, await this.keyOf(segmentName(id), object), this.secret);
+  }
+
+  /** The bytes of several segments, one after the other. */
+  async *readSegments(refs: readonly SegmentRef[]): AsyncIterable<Buffer> {
+    for (const ref of refs) yield await this.readSegment(ref.id);
+  }
+
+  /** Stores a manifest. @returns the SHA-256 and size of the sealed object. */
+  async writeManifest(
+    manifest: Manifest,
+    key: DataKey | null,
+  ): Promise<{ checksum: string; storedBytes: number }> {
+    const name = manifestName(manifest.backup);
+    const object = seal(name, 'manifest', key, encode(Buffer.from(JSON.stringify(manifest)), 6));
+    if ((await this.storage.put(name, object, { ifAbsent: true })) === 'exists') throw existsAlready(name);
+    return { checksum: createHash('sha256').update(object).digest('hex'), storedBytes: object.length };
+  }
+
+  /**
+   * The manifest of a backup that exists.
+   * @throws PgkeepError BACKUP_NOT_FOUND, OBJECT_MISSING, OBJECT_DAMAGED, REPOSITORY_MISMATCH, REPOSITORY_UNSUPPORTED.
+   */
+  async readManifest(metadata: BackupMetadata): Promise<Manifest> {
+    const name = manifestName(metadata.id);
+    const object = await this.storage.get(name);
+    const body = open(name, 'manifest', await this.keyOf(name, object), object);
+    if (createHash('sha256').update(object).digest('hex') !== metadata.checksum) {
+      throw new PgkeepError(
+        'OBJECT_DAMAGED',
+        `${name} is not the manifest that ${metadataName(metadata.id)} was written for`,
+        {
+          context: { object: name },
+        },
+      );
+    }
+    const manifest = JSON.parse(decode(name, body).toString('utf8')) as Manifest;
+    if (manifest.format !== 1 || manifest.requires.length > 0) {
+      throw new PgkeepError(
+        'REPOSITORY_UNSUPPORTED',
+        `${metadata.id} needs what this version does not know: ${
+          manifest.format !== 1 ? `format ${manifest.format}` : manifest.requires.join(', ')
+        }`,
+        { hint: 'use a newer pgkeep' },
+      );
+    }
+    if (manifest.repository !== this.id || manifest.backup !== metadata.id) {
+      throw new PgkeepError('REPOSITORY_MISMATCH', `${name} belongs to another repository or backup`, {
+        context: { object: name },
+      });
+    }
+    return manifest;
+  }
+
+  /** Stores the metadata; from then on the backup exists. */
+  async writeMetadata(metadata: BackupMetadata): Promise<void> {
+    const name = metadataName(metadata.id);
+    if ((await this.storage.put(name, jsonObject(metadata), { ifAbsent: true })) === 'exists')
+      throw existsAlready(name);
+  }
+
+  async #loadDataKey(id: string): Promise<DataKey> {
+    if (this.#userKey === null)
+      throw new PgkeepError('INTERNAL', 'a repository without encryption has no data keys');
+    const name = keyName(id);
+    const object = parseObject<KeyObject>(name, await this.storage.get(name));
+    if (object.id !== id || !Array.isArray(object.recipients)) {
+      throw new PgkeepError('OBJECT_DAMAGED', `${name} is damaged: it is not the key it is named for`);
+    }
+    return { id, bytes: unwrapKey(object.recipients, this.#userKey, wrapContext(this.id, name)) };
+  }
+}
+
+/**
+ * The metadata of one backup, by id or `latest` (of one database, when it is named).
+ * @throws PgkeepError BACKUP_NOT_FOUND, REPOSITORY_NOT_FOUND.
+ */
+export async function findBackup(
+  storage: Storage,
+  backup: string,
+  database?: string,
+): Promise<BackupMetadata> {
+  if (backup !== 'latest') {
+    if (!isBackupId(backup)) {
+      throw new PgkeepError('BACKUP_NOT_FOUND', `${JSON.stringify(backup)} is not the id of a backup`, {
+        hint: 'give "latest" or an id as pgkeep list prints it',
+      });
+    }
+    if ((await readDescriptor(storage)) === undefined) throw notFound(storage);
+    if ((await storage.stat(metadataName(backup))) === undefined) {
+      throw new PgkeepError('BACKUP_NOT_FOUND', `${storage.location} has no backup ${backup}`, {
+        hint: 'see what there is with: pgkeep list',
+      });
+    }
+    return readMetadata(storage, backup);
+  }
+  const all = await listMetadata(storage);
+  const newest = all.find(
+    metadata => metadata.complete && (database === undefined || metadata.database === database),
+  );
+  if (newest === undefined) {
+    throw new PgkeepError(
+      'BACKUP_NOT_FOUND',
+      `${storage.location} holds no backup${database === undefined ? '' : ` of database ${database}`} yet`,
+      { hint: 'make one with: pgkeep create' },
+    );
+  }
+  return newest;
+}
+
+async function readMetadata(storage: Storage, id: string): Promise<BackupMetadata> {
+  return parseMetadata(metadataName(id), id, await storage.get(metadataName(id)));
+}
+
+async function readDescriptor(storage: Storage): Promise<Descriptor | undefined> {
+  if ((await storage.stat(descriptorName)) === undefined) return undefined;
+  const descriptor = parseObject<Descriptor>(descriptorName, await storage.get(descriptorName));
+  if (descriptor.format !== 1 || (descriptor.requires ?? []).length > 0) {
+    throw new PgkeepError(
+      'REPOSITORY_UNSUPPORTED',
+      `the repository at ${storage.location} is of a newer format`,
+      {
+        hint: 'use a newer pgkeep',
+      },
+    );
+  }
+  if (
+    typeof descriptor.id !== 'string' ||
+    typeof descriptor.secret !== 'object' ||
+    descriptor.secret === null
+  ) {
+    throw new PgkeepError(
+      'OBJECT_DAMAGED',
+      `${descriptorName} is damaged: it is no descriptor of a repository`,
+    );
+  }
+  return descriptor;
+}
+
+function parseObject<T>(name: string, bytes: Buffer): Partial<T> & T {
+  try {
+    const value: unknown = JSON.parse(bytes.toString('utf8'));
+    if (typeof value === 'object' && value !== null) return value as T;
+  } catch {
+    // Reported below with the object's name.
+  }
+  throw new PgkeepError('OBJECT_DAMAGED', `${name} is damaged: it is not JSON`, {
+    context: { object: name },
+  });
+}
+
+function jsonObject(value: object): Buffer {
+  return Buffer.from(`${JSON.stringify(value, null, 2)}\n`);
+}
+
+/** What a wrapped key is authenticated with, so that it opens only in its place. */
+function wrapContext(repositoryId: string, objectName: string): string {
+  return `${repositoryId}/${objectName}`;
+}
+
+function notFound(storage: Storage): PgkeepError {
+  return new PgkeepError('REPOSITORY_NOT_FOUND', `there is no repository at ${storage.location}`, {
+    hint: 'give its place with --repository; the first pgkeep create makes one',
+  });
+}
+
+function existsAlready(name: string): PgkeepError {
+  return new PgkeepError('OBJECT_EXISTS', `${name} exists already`, {
+    hint: 'run again: a new backup gets a new id',
+  });
+}

@@ -1,0 +1,165 @@
+// Adds segments to a repository during one run: knows what is there already, stores what is not, and counts both.
+
+import { PgkeepError } from '../base/errors.ts';
+import { type DataKey, sealedKeyId } from '../crypto/seal.ts';
+import { segmentName } from './layout.ts';
+import type { Manifest, SegmentRef } from './manifest.ts';
+import type { Repository } from './repository.ts';
+import { openSegment, sealSegment, segmentBytes, segmentId } from './segment.ts';
+
+/** A segment of the repository, with the id of its data key instead of an index. */
+interface KnownSegment {
+  keyId: string | null;
+  plainBytes: number;
+  storedBytes: number;
+  /** Whether this run stored it. */
+  isNew: boolean;
+}
+
+export interface SegmentTotals {
+  newBytes: number;
+  newSegments: number;
+  reusedBytes: number;
+  reusedSegments: number;
+}
+
+export class SegmentStore {
+  readonly #repository: Repository;
+  readonly #key: DataKey | null;
+  readonly #level: number;
+  /** Segments that an earlier manifest names: taken over without reading them. */
+  readonly #known = new Map<string, KnownSegment>();
+  /** Segments this backup uses, counted once each. */
+  readonly #used = new Map<string, KnownSegment>();
+  readonly #keys = new Map<string, number>();
+
+  constructor(repository: Repository, key: DataKey | null, level: number) {
+    this.#repository = repository;
+    this.#key = key;
+    this.#level = level;
+  }
+
+  /** Ids of the data keys of all segments used so far; a SegmentRef's `key` is an index into this. */
+  get keys(): string[] {
+    return [...this.#keys.keys()];
+  }
+
+  get totals(): SegmentTotals {
+    const totals: SegmentTotals = { newBytes: 0, newSegments: 0, reusedBytes: 0, reusedSegments: 0 };
+    for (const segment of this.#used.values()) {
+      totals[segment.isNew ? 'newBytes' : 'reusedBytes'] += segment.storedBytes;
+      totals[segment.isNew ? 'newSegments' : 'reusedSegments'] += 1;
+    }
+    return totals;
+  }
+
+  /** Takes note of the segments another backup's manifest names. */
+  learn(manifest: Manifest, refs: Iterable<SegmentRef>): void {
+    for (const ref of refs) {
+      const { plainBytes, storedBytes } = ref;
+      this.#known.set(ref.id, {
+        keyId: manifest.keys[ref.key] ?? null,
+        plainBytes,
+        storedBytes,
+        isNew: false,
+      });
+    }
+  }
+
+  /**
+   * The segment, when the repository has it and it is whole. One that no known manifest names (left by a run that
+   * died, or another database's) is read and checked before it is trusted; a damaged one is removed, to be stored anew.
+   */
+  async find(id: string): Promise<SegmentRef | undefined> {
+    const used = this.#used.get(id);
+    if (used !== undefined) return this.#use(id, used);
+    const object = await this.#repository.storage.stat(segmentName(id));
+    if (object === undefined) return undefined;
+    const known = this.#known.get(id);
+    return known?.storedBytes === object.sizeBytes ? this.#use(id, known) : this.#adopt(id);
+  }
+
+  /** Stores a sealed segment. */
+  async put(id: string, object: Buffer, plainBytes: number): Promise<SegmentRef> {
+    const name = segmentName(id);
+    const own: KnownSegment = {
+      keyId: this.#key?.id ?? null,
+      plainBytes,
+      storedBytes: object.length,
+      isNew: true,
+    };
+    const outcome = await this.#repository.storage.put(name, object, { ifAbsent: true });
+    if (outcome === 'stored') return this.#use(id, own);
+    // Somebody, perhaps another worker of this run, stored it meanwhile.
+    const used = this.#used.get(id);
+    if (used !== undefined) return this.#use(id, used);
+    const adopted = await this.#adopt(id);
+    if (adopted !== undefined) return adopted;
+    await this.#repository.storage.put(name, object);
+    return this.#use(id, own);
+  }
+
+  /** Cuts a stream into segments and stores what is new. Seals in this thread. */
+  async storeStream(source: AsyncIterable<Buffer>): Promise<{ bytes: number; segments: SegmentRef[] }> {
+    const segments: SegmentRef[] = [];
+    let bytes = 0;
+    let parts: Buffer[] = [];
+    let partBytes = 0;
+    const flush = async () => {
+      segments.push(await this.store(Buffer.concat(parts)));
+      parts = [];
+      partBytes = 0;
+    };
+    for await (const chunk of source) {
+      bytes += chunk.length;
+      for (let rest = chunk; rest.length > 0; ) {
+        const part = rest.subarray(0, segmentBytes - partBytes);
+        rest = rest.subarray(part.length);
+        parts.push(part);
+        partBytes += part.length;
+        if (partBytes === segmentBytes) await flush();
+      }
+    }
+    if (partBytes > 0) await flush();
+    return { bytes, segments };
+  }
+
+  /** Stores one piece of at most {@link segmentBytes} unless it is there already. */
+  async store(plain: Buffer): Promise<SegmentRef> {
+    const id = segmentId(this.#repository.secret, plain);
+    return (
+      (await this.find(id)) ??
+      (await this.put(id, sealSegment(id, plain, this.#key, this.#level), plain.length))
+    );
+  }
+
+  /** Checks a segment nobody vouches for and takes it over; removes it when it is damaged. */
+  async #adopt(id: string): Promise<SegmentRef | undefined> {
+    const name = segmentName(id);
+    const { storage, secret } = this.#repository;
+    try {
+      const object = await storage.get(name);
+      const plain = openSegment(id, object, await this.#repository.keyOf(name, object), secret);
+      const keyId = sealedKeyId(name, object);
+      return this.#use(id, { keyId, plainBytes: plain.length, storedBytes: object.length, isNew: false });
+    } catch (error) {
+      if (!(error instanceof PgkeepError)) throw error;
+      if (error.code !== 'OBJECT_DAMAGED' && error.code !== 'OBJECT_MISSING') throw error;
+      await storage.remove([name]);
+      return undefined;
+    }
+  }
+
+  #use(id: string, segment: KnownSegment): SegmentRef {
+    if (!this.#used.has(id)) this.#used.set(id, segment);
+    const { plainBytes, storedBytes } = segment;
+    return { id, key: this.#keyIndex(segment.keyId), plainBytes, storedBytes };
+  }
+
+  #keyIndex(keyId: string | null): number {
+    if (keyId === null) return -1;
+    const index = this.#keys.get(keyId) ?? this.#keys.size;
+    this.#keys.set(keyId, index);
+    return index;
+  }
+}

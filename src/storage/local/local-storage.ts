@@ -1,0 +1,190 @@
+// Storage in a folder: each object a file, written beside its place, synced, linked into place, the folder synced.
+import { randomBytes } from 'node:crypto';
+import { link, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { foreignCode, PgkeepError } from '../../base/errors.ts';
+import type { PutOptions, Storage, StoredObject } from '../storage.ts';
+
+const namePattern = /^(?:[A-Za-z0-9_-][A-Za-z0-9._-]*\/)*[A-Za-z0-9_-][A-Za-z0-9._-]*$/;
+
+export class LocalStorage implements Storage {
+  readonly location: string;
+  /** Folders known to exist and to have been synced into their parents. */
+  readonly #folders = new Map<string, Promise<void>>();
+
+  constructor(folder: string) {
+    this.location = path.resolve(folder);
+  }
+
+  async put(name: string, bytes: Buffer, options: PutOptions = {}): Promise<'stored' | 'exists'> {
+    const target = this.#pathOf(name);
+    const folder = path.dirname(target);
+    // The dot keeps the unfinished file out of listings.
+    const beside = path.join(folder, `.${path.basename(target)}.${randomBytes(6).toString('hex')}.tmp`);
+    try {
+      await this.#ensureFolder(folder);
+      await writeSynced(beside, bytes);
+      try {
+        if (options.ifAbsent) {
+          // A hard link is the atomic "create if absent": exactly one of several succeeds.
+          await link(beside, target);
+          await rm(beside);
+        } else {
+          await rename(beside, target);
+        }
+      } catch (error) {
+        await rm(beside, { force: true });
+        if (options.ifAbsent && foreignCode(error) === 'EEXIST') return 'exists';
+        throw error;
+      }
+      await syncFolder(folder);
+      return 'stored';
+    } catch (error) {
+      await rm(beside, { force: true }).catch(() => undefined);
+      throw translate(error, target);
+    }
+  }
+
+  async get(name: string): Promise<Buffer> {
+    const target = this.#pathOf(name);
+    try {
+      return await readFile(target);
+    } catch (error) {
+      if (foreignCode(error) === 'ENOENT') {
+        throw new PgkeepError('OBJECT_MISSING', `${name} is missing from ${this.location}`, {
+          context: { object: name },
+        });
+      }
+      throw translate(error, target);
+    }
+  }
+
+  async stat(name: string): Promise<StoredObject | undefined> {
+    const target = this.#pathOf(name);
+    try {
+      const found = await stat(target);
+      return found.isFile() ? { name, sizeBytes: found.size, modified: found.mtime } : undefined;
+    } catch (error) {
+      if (foreignCode(error) === 'ENOENT') return undefined;
+      throw translate(error, target);
+    }
+  }
+
+  async *list(prefix: string): AsyncIterable<StoredObject> {
+    yield* this.#walk(prefix === '' ? '' : prefix.replace(/\/$/, ''));
+  }
+
+  async remove(names: readonly string[]): Promise<void> {
+    for (const name of names) {
+      const target = this.#pathOf(name);
+      try {
+        await rm(target, { force: true });
+      } catch (error) {
+        throw translate(error, target);
+      }
+    }
+    const folders = new Set(names.map(name => path.dirname(this.#pathOf(name))));
+    for (const folder of folders) {
+      await syncFolder(folder).catch(error => {
+        if (foreignCode(error) !== 'ENOENT') throw translate(error, folder);
+      });
+    }
+  }
+
+  async close(): Promise<void> {}
+
+  async *#walk(relative: string): AsyncIterable<StoredObject> {
+    const folder = path.join(this.location, relative);
+    let entries: import('node:fs').Dirent[];
+    try {
+      entries = await readdir(folder, { withFileTypes: true });
+    } catch (error) {
+      if (foreignCode(error) === 'ENOENT') return;
+      throw translate(error, folder);
+    }
+    for (const entry of entries) {
+      if (entry.name.startsWith('.')) continue;
+      const name = relative === '' ? entry.name : `${relative}/${entry.name}`;
+      if (entry.isDirectory()) {
+        yield* this.#walk(name);
+      } else if (entry.isFile()) {
+        // Undefined when it was removed since the folder was read.
+        const object = await this.stat(name);
+        if (object !== undefined) yield object;
+      }
+    }
+  }
+
+  #pathOf(name: string): string {
+    if (!namePattern.test(name))
+      throw new PgkeepError('INTERNAL', `not a name for an object: ${JSON.stringify(name)}`);
+    return path.join(this.location, name);
+  }
+
+  #ensureFolder(folder: string): Promise<void> {
+    let ready = this.#folders.get(folder);
+    if (ready === undefined) {
+      ready = makeFolder(folder);
+      this.#folders.set(folder, ready);
+      // A failure is not remembered: the next put tries again.
+      ready.catch(() => this.#folders.delete(folder));
+    }
+    return ready;
+  }
+}
+
+/** Makes a folder and its parents (mode 0700) and syncs every folder that gained an entry. */
+async function makeFolder(folder: string): Promise<void> {
+  const first = await mkdir(folder, { recursive: true, mode: 0o700 });
+  if (first === undefined) return;
+  for (let made = folder; made.length >= first.length; made = path.dirname(made)) {
+    await syncFolder(path.dirname(made));
+  }
+}
+
+async function writeSynced(file: string, bytes: Buffer): Promise<void> {
+  const handle = await open(file, 'wx', 0o600);
+  try {
+    await handle.writeFile(bytes);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Makes the folder's entries durable. */
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+function translate(error: unknown, where: string): PgkeepError {
+  if (error instanceof PgkeepError) return error;
+  const code = foreignCode(error);
+  const details = { context: { path: where, errno: code ?? 'unknown' }, cause: error };
+  switch (code) {
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return new PgkeepError('STORAGE_FULL', `no space left to write ${where}`, {
+        ...details,
+        hint: 'free space or choose another repository, then run again: what was stored is reused',
+      });
+    case 'EACCES':
+    case 'EPERM':
+    case 'EROFS':
+      return new PgkeepError('STORAGE_DENIED', `access to ${where} was refused (${code})`, {
+        ...details,
+        hint: 'check owner and permissions of the repository folder',
+      });
+    default:
+      return new PgkeepError(
+        'STORAGE_UNREACHABLE',
+        `${where} could not be used (${code ?? (error instanceof Error ? error.message : String(error))})`,
+        details,
+      );
+  }
+}

@@ -1,0 +1,47 @@
+// The storage contract: named bytes, nothing more. One suite (test/contract/storage.ts) runs against every backend.
+//
+// Promises every backend keeps:
+// - a reader sees all of an object or none of it;
+// - a listing shows everything whose put had ended before the listing began;
+// - put with `ifAbsent` has exactly one winner, however many try at once;
+// - an aborted or failed put leaves nothing visible;
+// - names are slash-separated, of [A-Za-z0-9._-] parts that do not begin with a dot.
+
+export interface StoredObject {
+  name: string;
+  sizeBytes: number;
+  /** By the storage's clock. */
+  modified: Date;
+}
+
+export interface PutOptions {
+  /** Do nothing when the object exists. */
+  ifAbsent?: boolean;
+}
+
+export interface Storage {
+  /** Where this is, in a form that may be shown: no secrets. */
+  readonly location: string;
+
+  /**
+   * Stores an object whole and durably before it resolves.
+   * @returns 'exists' when `ifAbsent` was asked for and the object was there; it is then untouched.
+   * @throws PgkeepError STORAGE_FULL, STORAGE_DENIED, STORAGE_UNREACHABLE.
+   */
+  put(name: string, bytes: Buffer, options?: PutOptions): Promise<'stored' | 'exists'>;
+
+  /** @throws PgkeepError OBJECT_MISSING when there is none; STORAGE_DENIED, STORAGE_UNREACHABLE. */
+  get(name: string): Promise<Buffer>;
+
+  /** Size and time of an object; `undefined` when there is none. */
+  stat(name: string): Promise<StoredObject | undefined>;
+
+  /** Every object whose name begins with `prefix` (which ends at a slash or is empty), in no particular order. */
+  list(prefix: string): AsyncIterable<StoredObject>;
+
+  /** Removes objects; those that are not there are passed over. */
+  remove(names: readonly string[]): Promise<void>;
+
+  /** Ends connections; a second call is harmless. */
+  close(): Promise<void>;
+}
