@@ -15,6 +15,9 @@ export interface ServerPrograms {
   binDir: string;
 }
 
+/** The versions every test of server behaviour runs against. */
+export const testedVersions = [15, 17, 18] as const;
+
 const needed = ['postgres', 'initdb', 'psql', 'pg_dump', 'pg_restore', 'pg_basebackup'];
 
 /** Every complete set of programs, newest version first; of the same version the system's own comes first. */

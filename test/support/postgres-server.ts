@@ -332,7 +332,7 @@ function choosePrograms(version: number | undefined): ServerPrograms {
       : all.find(programs => programs.majorVersion === version);
   if (chosen) return chosen;
   throw new Error(
-    `PostgreSQL ${version ?? 'server programs'} not found; install with: node test/services/install-postgres.ts`,
+    `PostgreSQL ${version ?? 'server programs'} not found; install with: npx node test/services/install-postgres.ts`,
   );
 }
 
