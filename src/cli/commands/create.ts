@@ -1,0 +1,74 @@
+// pgkeep create: takes a backup. The summary goes to stderr; stdout is for --json.
+import { formatBytes, formatCount, formatDuration, formatQuantity } from '../../base/units.ts';
+import { type CreateBackupResult, createBackup } from '../../operations/create-backup.ts';
+import { readEncryptionKey } from '../encryption-key.ts';
+import { printJson } from '../output/json.ts';
+import { type Progress, startProgress } from '../output/progress.ts';
+import { type Style, styleFor } from '../output/style.ts';
+import type { Invocation } from './command.ts';
+
+export async function run(invocation: Invocation<'create'>): Promise<void> {
+  const { options, io } = invocation;
+  const encryptionKey = readEncryptionKey(invocation);
+  const progress = await startProgress(options.quiet, io);
+  try {
+    const result = await createBackup(operationOptions(invocation, encryptionKey, progress));
+    progress.stop();
+    progress.warn(result.warnings);
+    if (options.json) printJson(result, io);
+    if (!options.quiet) io.stderr.write(createdText(result, await styleFor(io.stderr, io)));
+  } finally {
+    progress.stop();
+  }
+}
+
+function operationOptions(
+  { options, environment, signal }: Invocation<'create'>,
+  encryptionKey: string | undefined,
+  progress: Progress,
+): Parameters<typeof createBackup>[0] {
+  return {
+    database: options.database,
+    environment,
+    repository: options.repository,
+    encryptionKey,
+    ...(options.encryption !== undefined && { encryption: options.encryption }),
+    jobs: options.jobs,
+    schemas: options.schemas,
+    excludeSchemas: options.excludeSchemas,
+    tables: options.tables,
+    excludeTables: options.excludeTables,
+    excludeTableData: options.excludeTableData,
+    schemaOnly: options.schemaOnly,
+    tags: options.tags,
+    reason: options.reason,
+    compressionLevel: options.compressionLevel,
+    lockTimeoutMs: options.lockTimeoutMs,
+    maxBlockingMs: options.maxBlockingMs,
+    rolePasswords: options.rolePasswords,
+    privateMetadata: options.privateMetadata,
+    programs: options.programs,
+    signal,
+    onEvent: progress.onEvent,
+  };
+}
+
+/** What people read at the end of a backup. */
+export function createdText(result: CreateBackupResult, style: Style): string {
+  const rows = `${formatQuantity(result.tables, 'table')}, ${formatQuantity(result.rows, 'row')}`;
+  const size = `${formatBytes(result.sizeBytes)} in ${formatDuration(result.durationMs)}`;
+  const sealed = result.encrypted ? 'encrypted' : 'not encrypted';
+  const lines = [
+    `${style.green('backup')} ${style.bold(result.id)} of ${result.database}: ${rows}, ${size}`,
+    `stored ${formatBytes(result.newBytes)} new, reused ${formatBytes(result.reusedBytes)}, ${sealed}, in ${result.repository}`,
+  ];
+  if (result.leftOut.length > 0) {
+    lines.push(
+      `left out: ${formatCount(result.leftOut.length)} (pgkeep show ${result.id} says what and why)`,
+    );
+  }
+  if (!result.globals.included) {
+    lines.push(`roles were not included${result.globals.reason ? `: ${result.globals.reason}` : ''}`);
+  }
+  return lines.map(line => `${line}\n`).join('');
+}

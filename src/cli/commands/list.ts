@@ -1,0 +1,48 @@
+// pgkeep list: the backups of a repository, newest first.
+import { formatBytes, formatCount, formatDuration } from '../../base/units.ts';
+import { listBackups } from '../../operations/list-backups.ts';
+import type { BackupMetadata } from '../../repository/metadata.ts';
+import { printJson } from '../output/json.ts';
+import { type Style, styleFor } from '../output/style.ts';
+import { type Column, renderTable } from '../output/table.ts';
+import { formatTime } from '../output/time.ts';
+import type { Invocation } from './command.ts';
+
+export async function run({ options, signal, io }: Invocation<'list'>): Promise<void> {
+  const backups = await listBackups({
+    repository: options.repository,
+    database: options.databaseName,
+    tags: options.tagFilter,
+    since: options.since,
+    limit: options.limit,
+    signal,
+  });
+  if (options.json) {
+    printJson(backups, io);
+  } else if (backups.length === 0) {
+    const filtered = options.databaseName ?? options.since ?? options.tagFilter[0];
+    io.stderr.write(
+      `${filtered === undefined ? 'no backups' : 'no such backups'} in ${options.repository}\n`,
+    );
+  } else {
+    io.stdout.write(listText(backups, await styleFor(io.stdout, io)));
+  }
+}
+
+export function listText(backups: readonly BackupMetadata[], style: Style): string {
+  return renderTable(columns, backups, style);
+}
+
+const columns: readonly Column<BackupMetadata>[] = [
+  { title: 'ID', text: backup => backup.id },
+  { title: 'TAKEN (UTC)', text: backup => formatTime(backup.timestamp) },
+  { title: 'DATABASE', text: backup => backup.database },
+  { title: 'TABLES', align: 'right', text: backup => formatCount(backup.tableCount) },
+  { title: 'ROWS', align: 'right', text: backup => formatCount(backup.recordCount) },
+  { title: 'SIZE', align: 'right', text: backup => formatBytes(backup.sizeBytes) },
+  { title: 'STORED', align: 'right', text: backup => formatBytes(backup.storedBytes) },
+  { title: 'NEW', align: 'right', text: backup => formatBytes(backup.newBytes) },
+  { title: 'TOOK', align: 'right', text: backup => formatDuration(backup.durationMs) },
+  { title: 'TAGS', text: backup => backup.tags.join(' ') },
+  { title: 'REASON', text: backup => backup.reason ?? '' },
+];

@@ -1,0 +1,78 @@
+// pgkeep show: what one backup holds, table by table.
+import { formatBytes, formatCount, formatDuration, formatQuantity } from '../../base/units.ts';
+import { type ShownBackup, showBackup } from '../../operations/show-backup.ts';
+import { chosenBackup } from '../backup-choice.ts';
+import { readEncryptionKey } from '../encryption-key.ts';
+import { printJson } from '../output/json.ts';
+import { type Style, styleFor } from '../output/style.ts';
+import { type Column, renderTable, singleLine } from '../output/table.ts';
+import { formatTime } from '../output/time.ts';
+import type { Invocation } from './command.ts';
+
+export async function run(invocation: Invocation<'show'>): Promise<void> {
+  const { options, argument, signal, io } = invocation;
+  const backup = chosenBackup(argument, options.backupId) ?? 'latest';
+  const shown = await showBackup({
+    repository: options.repository,
+    encryptionKey: readEncryptionKey(invocation),
+    backup,
+    database: options.databaseName,
+    signal,
+  });
+  if (options.json) printJson(shown, io);
+  else io.stdout.write(shownText(shown, await styleFor(io.stdout, io)));
+}
+
+export function shownText(shown: ShownBackup, style: Style): string {
+  const parts = [facts(shown, style), renderTable(tableColumns, shown.tables, style)];
+  if (shown.leftOut.length > 0) {
+    parts.push(`${style.bold('Left out')}\n${renderTable(leftOutColumns, shown.leftOut, style)}`);
+  }
+  return parts.join('\n');
+}
+
+function facts(shown: ShownBackup, style: Style): string {
+  const { metadata } = shown;
+  const entries: [string, string][] = [
+    ['Backup', metadata.id],
+    ['Repository', shown.repository],
+    ['Database', metadata.database],
+    ['Taken', `${formatTime(shown.startedAt)} UTC, in ${formatDuration(shown.durationMs)}`],
+    ['Snapshot', `at WAL position ${shown.snapshot.walPosition}`],
+    [
+      'Versions',
+      `server ${shown.serverVersion}, pg_dump ${shown.pgDumpVersion}, pgkeep ${shown.toolVersion}`,
+    ],
+    [
+      'Contents',
+      `${formatQuantity(metadata.tableCount, 'table')}, ${formatQuantity(metadata.recordCount, 'row')}`,
+    ],
+    ['Size', `${formatBytes(shown.sizeBytes)}, stored in ${formatBytes(shown.storedBytes)}`],
+    ['Stored', `${formatBytes(shown.newBytes)} new, ${formatBytes(shown.reusedBytes)} reused`],
+    ['Encrypted', metadata.encrypted ? 'yes' : 'no'],
+    [
+      'Roles',
+      shown.globals.included ? 'included' : `not included: ${shown.globals.reason ?? 'no reason recorded'}`,
+    ],
+    ['Tags', metadata.tags.join(' ')],
+    ['Reason', metadata.reason ?? ''],
+  ];
+  return entries
+    .filter(([, value]) => value !== '')
+    .map(([name, value]) => `${style.bold(name.padEnd(10))}  ${singleLine(value)}\n`)
+    .join('');
+}
+
+const tableColumns: readonly Column<ShownBackup['tables'][number]>[] = [
+  { title: 'TABLE', text: table => `${table.schema}.${table.name}` },
+  { title: 'ROWS', align: 'right', text: table => formatCount(table.rows) },
+  { title: 'SIZE', align: 'right', text: table => formatBytes(table.bytes) },
+  { title: 'NEW', align: 'right', text: table => formatBytes(table.newBytes) },
+  { title: 'REUSED', align: 'right', text: table => formatBytes(table.reusedBytes) },
+];
+
+const leftOutColumns: readonly Column<ShownBackup['leftOut'][number]>[] = [
+  { title: 'NAME', text: left => `${left.schema}.${left.name}` },
+  { title: 'KIND', text: left => left.kind },
+  { title: 'WHY', text: left => left.reason },
+];

@@ -1,0 +1,80 @@
+// The commands, in the order of the help.
+import type { CommandName } from '../options/table.ts';
+import type { Command } from './command.ts';
+
+export const commandTable: { readonly [C in CommandName]: Command<C> } = {
+  create: {
+    summary: 'back up a database',
+    examples: [
+      ['pgkeep create', 'the database of DATABASE_URL, into ./backups'],
+      ['pgkeep create --tag nightly --jobs 4', 'with four connections, and a word to find it by'],
+      [
+        "pgkeep create -T 'public.audit_*' --exclude-table-data public.sessions",
+        'leave tables, or only their rows, out',
+      ],
+      ['pgkeep create --json', 'for scripts: the result as JSON on stdout'],
+    ],
+    load: () => import('./create.ts'),
+  },
+  list: {
+    summary: 'list the backups, newest first',
+    examples: [
+      ['pgkeep list', 'everything in ./backups'],
+      ['pgkeep list --database shop --since 7d', 'the backups of the last week of one database'],
+      ['pgkeep list --tag nightly --limit 1 --json', 'the latest with a tag, for scripts'],
+    ],
+    load: () => import('./list.ts'),
+  },
+  show: {
+    summary: 'show what one backup holds',
+    argument: {
+      name: 'id',
+      help: 'the id of a backup, or latest (the default)',
+      required: false,
+      choices: ['latest'],
+    },
+    examples: [
+      ['pgkeep show', 'the latest backup'],
+      ['pgkeep show backup-1642684800000-a1b2c3d4 --json', 'one backup, for scripts'],
+    ],
+    load: () => import('./show.ts'),
+  },
+  restore: {
+    summary: 'restore a backup into a new or empty database',
+    argument: { name: 'id', help: 'the id of a backup, or latest', required: false, choices: ['latest'] },
+    examples: [
+      ['pgkeep restore latest --to postgres://localhost/shop_copy --create', 'into a database made for it'],
+      ['pgkeep restore latest --to postgres://localhost/scratch --dry-run', 'only print what would be done'],
+      [
+        "pgkeep restore latest --to postgres://localhost/scratch --tables 'public.order*'",
+        'some tables only',
+      ],
+    ],
+    load: () => import('./restore.ts'),
+  },
+  'key generate': {
+    summary: 'make an encryption key',
+    examples: [
+      ['pgkeep key generate', 'print a new key'],
+      ['pgkeep key generate --output ~/pgkeep.key', 'write it to a file for --key-file'],
+    ],
+    load: () => import('./key-generate.ts'),
+  },
+  completion: {
+    summary: 'print a shell completion script',
+    argument: {
+      name: 'shell',
+      help: 'bash, zsh or fish',
+      required: true,
+      choices: ['bash', 'zsh', 'fish'],
+    },
+    examples: [
+      ['source <(pgkeep completion bash)', 'in ~/.bashrc'],
+      ['source <(pgkeep completion zsh)', 'in ~/.zshrc, after compinit'],
+      ['pgkeep completion fish | source', 'in ~/.config/fish/config.fish'],
+    ],
+    load: () => import('./completion.ts'),
+  },
+};
+
+export const commandNames = Object.keys(commandTable) as CommandName[];

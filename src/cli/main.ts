@@ -1,0 +1,63 @@
+// The command line: argv in, exit code out. Everything a command needs of the process comes through io.
+// Commands are loaded when chosen, so that help and completion stay instant.
+import { exitCodes, PgkeepError } from '../base/errors.ts';
+import { commandTable } from './commands/table.ts';
+import { type Io, processIo } from './io.ts';
+import { type CommandLine, parseCommandLine } from './options/parse-command-line.ts';
+import { resolveOptions } from './options/resolve.ts';
+import type { CommandName } from './options/table.ts';
+import { reportError, reportWarning } from './output/report.ts';
+import { toolVersion } from './version.ts';
+
+/** Runs the command line of the current process and sets its exit code. */
+export async function main(): Promise<void> {
+  process.exitCode = await run(process.argv.slice(2), processIo());
+}
+
+/** Runs one command line; `argv` begins after the program's name. Never throws. */
+export async function run(argv: readonly string[], io: Io): Promise<number> {
+  const interruption = abortAtSignal(io);
+  try {
+    const commandLine = parseCommandLine(argv, toolVersion(), io);
+    if ('exitCode' in commandLine) return commandLine.exitCode;
+    await execute(commandLine.command, commandLine, interruption.signal, io);
+    return exitCodes.success;
+  } catch (error) {
+    const asJson = argv.includes('--json');
+    return await reportError(interrupted(error, interruption.signal), asJson, io);
+  } finally {
+    interruption.stop();
+  }
+}
+
+async function execute<C extends CommandName>(
+  name: C,
+  commandLine: CommandLine,
+  signal: AbortSignal,
+  io: Io,
+): Promise<void> {
+  const settings = resolveOptions(name, commandLine.given, io);
+  for (const warning of settings.warnings) await reportWarning(warning, undefined, io);
+  const command = await commandTable[name].load();
+  await command.run({ ...settings, argument: commandLine.argument, signal, io });
+}
+
+/** The first signal lets the operation clean up after itself; the second one does not wait for that. */
+function abortAtSignal(io: Io): { signal: AbortSignal; stop: () => void } {
+  const controller = new AbortController();
+  const stop = io.onSignal(name => {
+    if (controller.signal.aborted) {
+      io.exit(exitCodes.interrupted);
+      return;
+    }
+    io.stderr.write('\npgkeep: stopping and cleaning up; a second Ctrl-C leaves at once\n');
+    controller.abort(new PgkeepError('INTERRUPTED', `the run was ended by ${name}`));
+  });
+  return { signal: controller.signal, stop };
+}
+
+/** After a signal, foreign errors are its echo (AbortError, a closed socket). */
+function interrupted(error: unknown, signal: AbortSignal): unknown {
+  if (!signal.aborted || error instanceof PgkeepError) return error;
+  return new PgkeepError('INTERRUPTED', 'the run was interrupted', { cause: error });
+}

@@ -1,0 +1,445 @@
+// The one table of options. Parser, help, configuration file, its JSON schema, shell completion, the types of the
+// resolved values and docs/configuration.md are all made from it.
+import type { Secret } from '../../base/secret.ts';
+
+export type CommandName = 'create' | 'list' | 'show' | 'restore' | 'key generate' | 'completion';
+
+interface Row {
+  /** The flag as the parser takes it: `-j, --jobs <n>`. A flag `--no-…` turns its option off. */
+  flags?: string;
+  /** Environment names, the first one set wins. */
+  env?: readonly string[];
+  /** The key in the configuration file. */
+  config?: string;
+  /** A short phrase for the help: lower case, no final period. */
+  help: string;
+  group: OptionGroup;
+  commands: readonly CommandName[];
+}
+
+export type OptionGroup = 'From and to' | 'What' | 'How' | 'Output';
+
+export type OptionRow = Row &
+  (
+    | { type: 'string' | 'secret' | 'time' | 'url'; default?: never }
+    /** A file or folder; a relative one in the configuration file starts from that file's folder. */
+    | { type: 'path'; default?: string; holds: 'file' | 'folder' }
+    /** A folder like `path`, or the URL of another kind of storage. */
+    | { type: 'place'; default?: string }
+    | { type: 'boolean'; default?: boolean }
+    | { type: 'integer'; default?: number; min: number; max: number }
+    /** Written as `30s`; resolved to milliseconds. */
+    | { type: 'duration'; default?: string }
+    /** Given by repeating the flag; with a separator also several in one. */
+    | { type: 'list'; default?: never; separator?: ',' }
+  );
+
+const repositoryCommands = ['create', 'list', 'show', 'restore'] as const;
+
+export const optionTable = {
+  config: {
+    type: 'path',
+    holds: 'file',
+    flags: '--config <file>',
+    env: ['PGKEEP_CONFIG'],
+    help: 'read this configuration file instead of ./backup.config.json',
+    group: 'From and to',
+    commands: repositoryCommands,
+  },
+  repository: {
+    type: 'place',
+    flags: '-r, --repository <place>',
+    env: ['BACKUP_REPOSITORY', 'BACKUP_STORAGE_PATH'],
+    config: 'repository',
+    default: './backups',
+    help: 'the folder that holds the backups',
+    group: 'From and to',
+    commands: repositoryCommands,
+  },
+  storageType: {
+    type: 'string',
+    env: ['BACKUP_STORAGE_TYPE'],
+    help: 'the kind of storage at BACKUP_STORAGE_PATH: local is the only one so far',
+    group: 'From and to',
+    commands: repositoryCommands,
+  },
+  encryptionKey: {
+    type: 'secret',
+    env: ['BACKUP_ENCRYPTION_KEY'],
+    help: 'the key of the repository: 64 hexadecimal digits, made by `pgkeep key generate`',
+    group: 'From and to',
+    commands: ['create', 'show', 'restore'],
+  },
+  keyFile: {
+    type: 'path',
+    holds: 'file',
+    flags: '--key-file <file>',
+    env: ['BACKUP_ENCRYPTION_KEY_FILE'],
+    config: 'keyFile',
+    help: 'a file that holds the key of the repository',
+    group: 'From and to',
+    commands: ['create', 'show', 'restore'],
+  },
+
+  database: {
+    type: 'url',
+    flags: '-d, --database <url>',
+    env: ['DATABASE_URL'],
+    config: 'database',
+    help: 'the database to back up; without it the PG* variables say which',
+    group: 'From and to',
+    commands: ['create'],
+  },
+  databaseName: {
+    type: 'string',
+    flags: '-d, --database <name>',
+    help: 'only backups of the database with this name',
+    group: 'What',
+    commands: ['list', 'show'],
+  },
+  sourceDatabase: {
+    type: 'string',
+    flags: '--source-database <name>',
+    help: 'makes `latest` the latest backup of the database with this name',
+    group: 'From and to',
+    commands: ['restore'],
+  },
+  to: {
+    type: 'url',
+    flags: '--to <url>',
+    env: ['RESTORE_DATABASE_URL', 'DATABASE_URL'],
+    help: 'the new or empty database to restore into; without it the PG* variables say which',
+    group: 'From and to',
+    commands: ['restore'],
+  },
+  create: {
+    type: 'boolean',
+    flags: '--create',
+    default: false,
+    help: 'create the target database first',
+    group: 'From and to',
+    commands: ['restore'],
+  },
+  backupId: {
+    type: 'string',
+    flags: '--backup-id <id>',
+    help: 'the backup: an id of `pgkeep list`, or latest; the same as the argument',
+    group: 'What',
+    commands: ['show', 'restore'],
+  },
+
+  schemas: {
+    type: 'list',
+    flags: '-n, --schema <pattern>',
+    config: 'schemas',
+    help: 'only these schemas, a pattern as in pg_dump; repeatable',
+    group: 'What',
+    commands: ['create'],
+  },
+  excludeSchemas: {
+    type: 'list',
+    flags: '-N, --exclude-schema <pattern>',
+    config: 'excludeSchemas',
+    help: 'not these schemas; repeatable',
+    group: 'What',
+    commands: ['create'],
+  },
+  tables: {
+    type: 'list',
+    flags: '-t, --table <pattern>',
+    config: 'tables',
+    help: 'only these tables; repeatable',
+    group: 'What',
+    commands: ['create'],
+  },
+  excludeTables: {
+    type: 'list',
+    flags: '-T, --exclude-table <pattern>',
+    config: 'excludeTables',
+    help: 'not these tables; repeatable',
+    group: 'What',
+    commands: ['create'],
+  },
+  excludeTableData: {
+    type: 'list',
+    flags: '--exclude-table-data <pattern>',
+    config: 'excludeTableData',
+    help: 'these tables without their rows; repeatable',
+    group: 'What',
+    commands: ['create'],
+  },
+  schemaOnly: {
+    type: 'boolean',
+    flags: '-s, --schema-only',
+    config: 'schemaOnly',
+    default: false,
+    help: 'definitions without any rows',
+    group: 'What',
+    commands: ['create'],
+  },
+  rolePasswords: {
+    type: 'boolean',
+    flags: '--role-passwords',
+    env: ['PGKEEP_ROLE_PASSWORDS'],
+    config: 'rolePasswords',
+    default: false,
+    help: 'keep the password hashes of roles too; needs a superuser',
+    group: 'What',
+    commands: ['create'],
+  },
+  tags: {
+    type: 'list',
+    flags: '--tag <tag>',
+    config: 'tags',
+    help: 'a word to find the backup by; repeatable',
+    group: 'What',
+    commands: ['create'],
+  },
+  reason: {
+    type: 'string',
+    flags: '--reason <text>',
+    help: 'a note on why the backup was taken',
+    group: 'What',
+    commands: ['create'],
+  },
+
+  tagFilter: {
+    type: 'list',
+    flags: '--tag <tag>',
+    help: 'only backups with this tag; repeated: with all of them',
+    group: 'What',
+    commands: ['list'],
+  },
+  since: {
+    type: 'time',
+    flags: '--since <time>',
+    help: 'only backups since a date (2026-01-31, 2026-01-31T18:00; UTC) or as far back as 24h or 7d',
+    group: 'What',
+    commands: ['list'],
+  },
+  limit: {
+    type: 'integer',
+    flags: '--limit <n>',
+    min: 1,
+    max: 1_000_000,
+    help: 'only the newest so many',
+    group: 'What',
+    commands: ['list'],
+  },
+
+  tablePatterns: {
+    type: 'list',
+    flags: '-t, --tables <pattern>',
+    separator: ',',
+    help: 'only these tables, a pattern as in pg_dump; repeatable, or several with commas',
+    group: 'What',
+    commands: ['restore'],
+  },
+  definitionsOnly: {
+    type: 'boolean',
+    flags: '-s, --schema-only',
+    default: false,
+    help: 'definitions without any rows',
+    group: 'What',
+    commands: ['restore'],
+  },
+  dataOnly: {
+    type: 'boolean',
+    flags: '-a, --data-only',
+    default: false,
+    help: 'rows without definitions, into tables that exist and are empty',
+    group: 'What',
+    commands: ['restore'],
+  },
+  owner: {
+    type: 'boolean',
+    flags: '--no-owner',
+    default: true,
+    help: 'everything belongs to the role that restores',
+    group: 'What',
+    commands: ['restore'],
+  },
+  privileges: {
+    type: 'boolean',
+    flags: '--no-privileges',
+    default: true,
+    help: 'leave out GRANT and REVOKE',
+    group: 'What',
+    commands: ['restore'],
+  },
+  createRoles: {
+    type: 'boolean',
+    flags: '--create-roles',
+    default: false,
+    help: 'create the roles that the backup names and the server lacks',
+    group: 'What',
+    commands: ['restore'],
+  },
+
+  jobs: {
+    type: 'integer',
+    flags: '-j, --jobs <n>',
+    env: ['PGKEEP_JOBS'],
+    config: 'jobs',
+    min: 1,
+    max: 64,
+    default: 2,
+    help: 'workers, each with a connection of its own',
+    group: 'How',
+    commands: ['create', 'restore'],
+  },
+  compressionLevel: {
+    type: 'integer',
+    flags: '--compression-level <n>',
+    env: ['PGKEEP_COMPRESSION_LEVEL'],
+    config: 'compressionLevel',
+    min: 1,
+    max: 19,
+    default: 2,
+    help: 'zstd level: 1 is fastest, 19 smallest',
+    group: 'How',
+    commands: ['create'],
+  },
+  encryption: {
+    type: 'boolean',
+    flags: '--no-encryption',
+    env: ['PGKEEP_ENCRYPTION'],
+    config: 'encryption',
+    help: 'make a new repository without encryption; decided at its first backup, for good',
+    group: 'How',
+    commands: ['create'],
+  },
+  privateMetadata: {
+    type: 'boolean',
+    flags: '--private-metadata',
+    env: ['PGKEEP_PRIVATE_METADATA'],
+    config: 'privateMetadata',
+    default: false,
+    help: 'keep table names out of what can be read without the key',
+    group: 'How',
+    commands: ['create'],
+  },
+  lockTimeoutMs: {
+    type: 'duration',
+    flags: '--lock-timeout <time>',
+    env: ['PGKEEP_LOCK_TIMEOUT'],
+    config: 'lockTimeout',
+    default: '60s',
+    help: "how long to wait for each table's lock",
+    group: 'How',
+    commands: ['create'],
+  },
+  maxBlockingMs: {
+    type: 'duration',
+    flags: '--max-blocking <time>',
+    env: ['PGKEEP_MAX_BLOCKING'],
+    config: 'maxBlocking',
+    default: '30s',
+    help: 'how long other sessions may wait on the backup before it gives way',
+    group: 'How',
+    commands: ['create'],
+  },
+  programs: {
+    type: 'path',
+    holds: 'folder',
+    flags: '--programs <folder>',
+    env: ['PGKEEP_PROGRAMS'],
+    config: 'programs',
+    help: 'where pg_dump and pg_restore are; looked for in the usual places without it',
+    group: 'How',
+    commands: ['create', 'restore'],
+  },
+  dryRun: {
+    type: 'boolean',
+    flags: '--dry-run',
+    default: false,
+    help: 'check everything, print the plan, change nothing',
+    group: 'How',
+    commands: ['restore'],
+  },
+  yes: {
+    type: 'boolean',
+    flags: '-y, --yes',
+    default: false,
+    help: 'ask no question',
+    group: 'How',
+    commands: ['restore'],
+  },
+
+  outputFile: {
+    type: 'path',
+    holds: 'file',
+    flags: '-o, --output <file>',
+    help: 'write the key to a new file that only you can read, instead of printing it',
+    group: 'Output',
+    commands: ['key generate'],
+  },
+  json: {
+    type: 'boolean',
+    flags: '--json',
+    default: false,
+    help: 'print the result, or the error, as one JSON document',
+    group: 'Output',
+    commands: ['create', 'list', 'show', 'restore', 'key generate'],
+  },
+  quiet: {
+    type: 'boolean',
+    flags: '-q, --quiet',
+    env: ['PGKEEP_QUIET'],
+    default: false,
+    help: 'no progress and no summary, only warnings and errors',
+    group: 'Output',
+    commands: ['create', 'restore'],
+  },
+} as const satisfies Record<string, OptionRow>;
+
+type OptionTable = typeof optionTable;
+export type OptionName = keyof OptionTable;
+
+type ValueOf<R extends OptionRow> = R extends { type: 'list' }
+  ? readonly string[]
+  : R extends { default: unknown }
+    ? GivenValueOf<R>
+    : GivenValueOf<R> | undefined;
+
+type GivenValueOf<R extends OptionRow> = R extends { type: 'integer' | 'duration' }
+  ? number
+  : R extends { type: 'boolean' }
+    ? boolean
+    : R extends { type: 'time' }
+      ? Date
+      : R extends { type: 'secret' }
+        ? Secret
+        : string;
+
+/** The resolved options of one command. */
+export type OptionsOf<C extends CommandName> = {
+  readonly [N in OptionName as C extends OptionTable[N]['commands'][number] ? N : never]: ValueOf<
+    OptionTable[N]
+  >;
+};
+
+/** The rows that a command takes, in the order of the table. */
+export function optionsOf(command: CommandName): [OptionName, OptionRow][] {
+  return allOptions().filter(([, row]) => row.commands.includes(command));
+}
+
+export function allOptions(): [OptionName, OptionRow][] {
+  return Object.entries(optionTable) as [OptionName, OptionRow][];
+}
+
+export interface FlagParts {
+  /** `-j` */
+  short: string | undefined;
+  /** `--jobs` */
+  long: string;
+  /** What stands for the value in the help, `n`; undefined for a flag that takes none. */
+  placeholder: string | undefined;
+}
+
+/** The parts of a row's flag; undefined for an option that has none. */
+export function flagParts(row: OptionRow): FlagParts | undefined {
+  const match = /^(?:(-\w), )?(--[\w-]+)(?: <([^>]+)>)?$/.exec(row.flags ?? '');
+  if (match?.[2] === undefined) return undefined;
+  return { short: match[1], long: match[2], placeholder: match[3] };
+}

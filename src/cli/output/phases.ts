@@ -1,0 +1,16 @@
+// The steps of a run in words.
+import type { Phase } from '../../operations/events.ts';
+
+export const phaseWords: Readonly<Record<Phase, string>> = {
+  connect: 'connecting',
+  lock: 'locking the tables',
+  schema: 'saving the definitions',
+  data: 'copying the rows',
+  reconcile: 'comparing with the catalog',
+  finish: 'finishing',
+  preflight: 'checking backup and target',
+  'create-database': 'creating the database',
+  'pre-data': 'restoring the definitions',
+  'post-data': 'building indexes and constraints',
+  analyze: 'collecting statistics',
+};

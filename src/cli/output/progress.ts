@@ -1,0 +1,110 @@
+// What a run is doing, on stderr: one redrawn line on a terminal, else a line per step and now and then one between.
+import type { Ora } from 'ora';
+import { formatBytes, formatDuration } from '../../base/units.ts';
+import type { OperationEvent } from '../../operations/events.ts';
+import type { Io } from '../io.ts';
+import { phaseWords } from './phases.ts';
+import { RateMeter } from './rate-meter.ts';
+import { warningText } from './report.ts';
+import { hasColors, styleFor } from './style.ts';
+
+export interface Progress {
+  /** Takes the events of an operation. */
+  readonly onEvent: (event: OperationEvent) => void;
+  /** Prints the warnings of a result that did not come as events, too. */
+  warn(messages: readonly string[]): void;
+  /** Clears the redrawn line; safe to call twice. */
+  stop(): void;
+}
+
+const plainIntervalMs = 10_000;
+
+/** Starts showing a run. With `quiet` only warnings are shown. */
+export async function startProgress(quiet: boolean, io: Io): Promise<Progress> {
+  const style = await styleFor(io.stderr, io);
+  const spinner = quiet || !isInteractive(io) ? undefined : await startSpinner(io);
+  const warned = new Set<string>();
+  const describe = progressWords();
+  const showStep = quiet ? () => {} : spinner ? redraw(spinner) : plainLines(io);
+
+  const warn = (message: string, hint?: string) => {
+    if (warned.has(message)) return;
+    warned.add(message);
+    printBeside(spinner, warningText(message, hint, style), io);
+  };
+  return {
+    onEvent(event) {
+      if (event.type === 'warning') warn(event.message, event.hint);
+      else showStep(describe(event, io.now()), event.type === 'phase', io.now());
+    },
+    warn: messages => {
+      for (const message of messages) warn(message);
+    },
+    stop: () => spinner?.stop(),
+  };
+}
+
+/** CI systems offer terminals that keep every redrawn line. */
+function isInteractive(io: Io): boolean {
+  return io.stderr.isTTY === true && !io.env.CI && io.env.TERM !== 'dumb';
+}
+
+async function startSpinner(io: Io): Promise<Ora> {
+  const { default: ora } = await import('ora');
+  return ora({
+    stream: io.stderr,
+    text: 'starting',
+    color: hasColors(io.stderr, io.env) ? 'cyan' : false,
+    // Reading stdin would take Ctrl-C away from the signal handler.
+    discardStdin: false,
+    isEnabled: true,
+  }).start();
+}
+
+type ShowStep = (text: string, isNewPhase: boolean, atMs: number) => void;
+
+function redraw(spinner: Ora): ShowStep {
+  return text => {
+    spinner.text = text;
+  };
+}
+
+function plainLines(io: Io): ShowStep {
+  let lastMs = Number.NEGATIVE_INFINITY;
+  return (text, isNewPhase, atMs) => {
+    if (!isNewPhase && atMs - lastMs < plainIntervalMs) return;
+    lastMs = atMs;
+    io.stderr.write(`${text}\n`);
+  };
+}
+
+/** Turns steps and progress into a line; remembers the step and the speed. */
+function progressWords(): (event: Exclude<OperationEvent, { type: 'warning' }>, nowMs: number) => string {
+  let step = 'starting';
+  let meter = new RateMeter();
+  return (event, nowMs) => {
+    if (event.type === 'phase') {
+      step = phaseWords[event.phase];
+      meter = new RateMeter();
+      return event.detail === undefined ? step : `${step}: ${event.detail}`;
+    }
+    meter.add(nowMs, event.doneBytes);
+    const rate = meter.bytesPerSecond;
+    const remainingMs = meter.remainingMs(event.totalBytes);
+    const facts = [
+      // The total may be an estimate; once it is passed it says nothing.
+      event.doneBytes <= event.totalBytes
+        ? `${formatBytes(event.doneBytes)} of about ${formatBytes(event.totalBytes)}`
+        : formatBytes(event.doneBytes),
+      ...(rate === undefined ? [] : [`${formatBytes(rate)}/s`]),
+      ...(remainingMs === undefined ? [] : [`${formatDuration(Math.max(1000, remainingMs))} left`]),
+    ];
+    return `${step}: ${facts.join(', ')}`;
+  };
+}
+
+function printBeside(spinner: Ora | undefined, text: string, io: Io): void {
+  spinner?.clear();
+  io.stderr.write(text);
+  spinner?.render();
+}
