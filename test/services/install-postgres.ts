@@ -6,6 +6,7 @@ import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
 import {
   debianBinDir,
   findServerPrograms,
+  findSystemPrograms,
   inspectPrograms,
   type ServerPrograms,
   testedVersions,
@@ -26,7 +27,7 @@ const suites: Readonly<Record<(typeof testedVersions)[number], string>> = {
 };
 
 /**
- * Finds server and client programs of PostgreSQL 14 or newer; where there are none, root on Debian or Ubuntu gets
+ * Finds the system's server and client programs of PostgreSQL 14 or newer; where there are none, root on Debian or Ubuntu gets
  * the system's package installed, without a database cluster or a running service.
  * @throws Error naming the one command that installs them, when this cannot be done here.
  */
@@ -72,7 +73,7 @@ export async function ensureTestServers(say: Say = () => {}): Promise<void> {
 }
 
 function findUseful(): ServerPrograms | undefined {
-  return findServerPrograms().find(programs => programs.majorVersion >= oldestUseful);
+  return findSystemPrograms().find(programs => programs.majorVersion >= oldestUseful);
 }
 
 async function unpackServer(version: (typeof testedVersions)[number]): Promise<void> {

@@ -22,8 +22,17 @@ const needed = ['postgres', 'initdb', 'psql', 'pg_dump', 'pg_restore', 'pg_baseb
 
 /** Every complete set of programs, newest version first; of the same version the system's own comes first. */
 export function findServerPrograms(): ServerPrograms[] {
+  return inspectAll([...systemFolders(), ...cacheFolders()]);
+}
+
+/** As {@link findServerPrograms}, without those the tests unpacked for themselves. */
+export function findSystemPrograms(): ServerPrograms[] {
+  return inspectAll(systemFolders());
+}
+
+function inspectAll(binDirs: readonly string[]): ServerPrograms[] {
   const found: ServerPrograms[] = [];
-  for (const binDir of new Set([...systemFolders(), ...cacheFolders()])) {
+  for (const binDir of new Set(binDirs)) {
     const programs = inspectPrograms(binDir);
     if (programs) found.push(programs);
   }
