@@ -7,6 +7,7 @@ import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } 
 import { chmod, mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { promisify } from 'node:util';
+import { removeAfterExit } from '../support/after-exit.ts';
 
 const run = promisify(execFile);
 
@@ -32,6 +33,7 @@ export function canUnpackDebianPackages(): boolean {
 /** @throws Error with what apt-get or dpkg-deb said. */
 export async function unpackDebianPackages(request: UnpackRequest): Promise<void> {
   const staging = await mkdtemp(`${request.folder}.`);
+  const forget = removeAfterExit(staging);
   try {
     await chmod(staging, 0o755);
     const root = join(staging, 'root');
@@ -44,13 +46,13 @@ export async function unpackDebianPackages(request: UnpackRequest): Promise<void
     for (const archive of archives) await runProgram('dpkg-deb', ['-x', archive, root]);
     for (const pattern of request.without) await removeMatching(root, pattern);
     await pointToOwnLibraries(root, request.folder, request.programFolders);
-    await rm(request.folder, { recursive: true, force: true });
     await rename(root, request.folder).catch((error: unknown) => {
       // Another run was first and made the same.
       if (!existsSync(request.folder)) throw error;
     });
   } finally {
     await rm(staging, { recursive: true, force: true });
+    forget();
   }
 }
 

@@ -79,6 +79,8 @@ function findUseful(): ServerPrograms | undefined {
 async function unpackServer(version: (typeof testedVersions)[number]): Promise<void> {
   const folder = unpackedFolder(version);
   const home = `usr/lib/postgresql/${version}`;
+  // What is there did not run: the cache was moved, or an earlier run unpacked something else.
+  await rm(folder, { recursive: true, force: true });
   await unpackDebianPackages({
     suite: suites[version],
     packages: [`postgresql-${version}`, `postgresql-client-${version}`],

@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import pg from 'pg';
-import { killAfterExit } from './after-exit.ts';
+import { killAfterExit, removeAfterExit } from './after-exit.ts';
 import { findServerPrograms, type ServerPrograms } from './postgres-programs.ts';
 import { type ServerAccount, serverAccount } from './server-account.ts';
 import { makeTempFolder, type TempFolder } from './temp-folder.ts';
@@ -341,6 +341,7 @@ async function preparedCluster(programs: ServerPrograms, account: ServerAccount)
   const folder = join(testCache(), `cluster-${programs.version}-${account.name}`);
   if (existsSync(join(folder, 'data', 'PG_VERSION'))) return join(folder, 'data');
   const staging = await mkdtemp(`${folder}.`);
+  const forget = removeAfterExit(staging);
   try {
     await chmod(staging, 0o755);
     const { uid, gid } = account.ids;
@@ -352,6 +353,7 @@ async function preparedCluster(programs: ServerPrograms, account: ServerAccount)
     });
   } finally {
     await rm(staging, { recursive: true, force: true });
+    forget();
   }
   return join(folder, 'data');
 }
