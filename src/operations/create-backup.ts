@@ -1,5 +1,49 @@
-// Takes one backup of one database into a repository.
-import type { RunOptions } from './events.ts';
+// Takes one backup of one database into a repository: one snapshot, several workers for the rows, pg_dump for the
+// rest. Nothing is written before options, key, repository, database and programs have been checked, and the backup
+// exists only once its last object is written.
+import type pg from 'pg';
+import { PgkeepError, throwIfAborted } from '../base/errors.ts';
+import { version } from '../base/version.ts';
+import { parseKey } from '../crypto/key.ts';
+import { listArchive } from '../postgres/archive-contents.ts';
+import { type BlockingWatcher, watchBlocking } from '../postgres/blocking-watcher.ts';
+import {
+  type DatabaseFacts,
+  patternsWithoutMatch,
+  type Relation,
+  readDatabaseFacts,
+  readExtensions,
+  readNeededRoles,
+  readServerFacts,
+  type Selection,
+  type ServerFacts,
+} from '../postgres/catalog.ts';
+import { openClient, queryRows } from '../postgres/client.ts';
+import { readGlobals } from '../postgres/globals.ts';
+import { quoteQualified } from '../postgres/identifiers.ts';
+import { findPgDump, findPgRestore, type Program } from '../postgres/programs.ts';
+import { translateDatabaseError } from '../postgres/server-error.ts';
+import { type SourceSnapshot, takeSnapshot } from '../postgres/source-snapshot.ts';
+import {
+  type DatabaseTarget,
+  describeTarget,
+  type Environment,
+  programEnvironment,
+  readTarget,
+} from '../postgres/target.ts';
+import { newBackupId } from '../repository/backup-id.ts';
+import type { LeftOutEntry, Manifest, RangeEntry, SegmentRef, TableEntry } from '../repository/manifest.ts';
+import type { BackupMetadata } from '../repository/metadata.ts';
+import { inspectRepository, listMetadata, Repository } from '../repository/repository.ts';
+import { SegmentStore } from '../repository/segment-store.ts';
+import { openStorage } from '../storage/open-storage.ts';
+import type { Storage } from '../storage/storage.ts';
+import { planCopies } from './create/copy-plan.ts';
+import { readTables } from './create/read-tables.ts';
+import { reasonWithoutRows, reconcile } from './create/reconcile.ts';
+import { storeSchemaArchive } from './create/schema-archive.ts';
+import type { OperationEvent, RunOptions } from './events.ts';
+import { readRanges, storeRanges } from './table-index.ts';
 
 export interface CreateBackupOptions extends RunOptions {
   /** A postgres:// URL. Without it libpq's PG* variables of `environment` are used. */
@@ -37,14 +81,6 @@ export interface CreateBackupOptions extends RunOptions {
   programs?: string | undefined;
 }
 
-/** A relation whose rows (or definition) are not in the backup, and why. */
-export interface LeftOut {
-  schema: string;
-  name: string;
-  kind: string;
-  reason: string;
-}
-
 export interface CreateBackupResult {
   id: string;
   repository: string;
@@ -63,7 +99,464 @@ export interface CreateBackupResult {
   newSegments: number;
   reusedSegments: number;
   encrypted: boolean;
-  leftOut: LeftOut[];
+  /** Relations whose rows or definition are not in the backup, each with the reason. */
+  leftOut: LeftOutEntry[];
   globals: { included: boolean; reason?: string };
   warnings: string[];
+}
+
+const defaults = { jobs: 2, compressionLevel: 2, lockTimeoutMs: 60_000, maxBlockingMs: 30_000 };
+
+/**
+ * Takes a backup.
+ * @throws PgkeepError for everything that keeps the backup from being complete; what was stored by then is reused by
+ * the next run, and no backup is visible. On abort the same, with INTERRUPTED.
+ */
+export async function createBackup(options: CreateBackupOptions): Promise<CreateBackupResult> {
+  const storage = await openStorage(options.repository);
+  const run = new Run(options, storage);
+  try {
+    return await run.create();
+  } finally {
+    await run.close();
+    await storage.close();
+  }
+}
+
+interface Server {
+  facts: ServerFacts;
+  database: DatabaseFacts;
+  pgDump: Program;
+  pgRestore: Program;
+}
+
+interface StoredData {
+  archive: { bytes: number; segments: SegmentRef[] };
+  read: Relation[];
+  ranges: RangeEntry[][];
+  rangePages: number[];
+}
+
+class Run {
+  readonly #options: CreateBackupOptions;
+  readonly #storage: Storage;
+  readonly #environment: Environment;
+  readonly #target: DatabaseTarget;
+  readonly #selection: Selection;
+  readonly #startedAt = new Date();
+  readonly #id: string;
+  /** Tells our own sessions from others in pg_stat_activity. */
+  readonly #applicationName: string;
+  readonly #failure = new AbortController();
+  readonly #signal: AbortSignal;
+  readonly #warnings: string[] = [];
+  /** Holds locks and snapshot in a transaction; nothing else runs on it while workers read. */
+  #leader: pg.Client | undefined;
+  /** For looking at locks, outside the leader's transaction. */
+  #monitor: pg.Client | undefined;
+  #watcher: BlockingWatcher | undefined;
+
+  constructor(options: CreateBackupOptions, storage: Storage) {
+    this.#options = options;
+    this.#storage = storage;
+    this.#environment = options.environment ?? process.env;
+    this.#target = readTarget(options.database, this.#environment);
+    this.#selection = {
+      schemas: options.schemas ?? [],
+      excludeSchemas: options.excludeSchemas ?? [],
+      tables: options.tables ?? [],
+      excludeTables: options.excludeTables ?? [],
+      excludeTableData: options.excludeTableData ?? [],
+    };
+    this.#id = newBackupId(this.#startedAt);
+    this.#applicationName = `pgkeep ${this.#id}`;
+    this.#signal =
+      options.signal === undefined
+        ? this.#failure.signal
+        : AbortSignal.any([options.signal, this.#failure.signal]);
+  }
+
+  async create(): Promise<CreateBackupResult> {
+    const found = await this.#checkRepository();
+    this.#emit({ type: 'phase', phase: 'connect', detail: describeTarget(this.#target) });
+    const server = await this.#connect();
+    const snapshot = await this.#takeSnapshot(server.facts);
+    const repository = found ?? (await Repository.create(this.#storage, this.#keyText() ?? null));
+    const key = await repository.newDataKey();
+    const store = new SegmentStore(
+      repository,
+      key,
+      this.#options.compressionLevel ?? defaults.compressionLevel,
+    );
+    const earlier = await this.#learnEarlier(repository, store, server.database.name);
+    const data = await this.#storeData(repository, store, key, server, snapshot, earlier);
+    this.#emit({ type: 'phase', phase: 'reconcile' });
+    const leftOut = await this.#reconcile(repository, server, snapshot, data);
+    const globals = await this.#readGlobals(server.facts);
+    const manifest = await this.#describe(repository, store, server, snapshot, data, leftOut, globals);
+    await this.#endTransaction();
+    this.#emit({ type: 'phase', phase: 'finish' });
+    throwIfAborted(this.#signal);
+    const { checksum, storedBytes } = await repository.writeManifest(manifest, key);
+    const metadata = this.#summarize(manifest, checksum, storedBytes, repository.encrypted);
+    await repository.writeMetadata(metadata);
+    return this.#result(manifest, metadata, store);
+  }
+
+  /** Ends connections; the server then drops the locks, whatever state the run is in. */
+  async close(): Promise<void> {
+    this.#watcher?.stop();
+    await Promise.all([this.#leader, this.#monitor].map(client => client?.end().catch(() => undefined)));
+  }
+
+  #keyText(): string | undefined {
+    return this.#options.encryption === false ? undefined : this.#options.encryptionKey;
+  }
+
+  /** @returns the repository, when there is one; otherwise the key for a new one has been checked. */
+  async #checkRepository(): Promise<Repository | undefined> {
+    const existing = await inspectRepository(this.#storage);
+    if (existing === undefined) {
+      const key = this.#keyText();
+      if (key !== undefined) parseKey(key);
+      else if (this.#options.encryption !== false) {
+        throw new PgkeepError('KEY_MISSING', 'a new repository is encrypted, and no key was given', {
+          hint: 'make a key with: pgkeep key generate; then set BACKUP_ENCRYPTION_KEY to it (or pass --no-encryption)',
+        });
+      }
+      return undefined;
+    }
+    if (this.#options.encryption === false && existing.encrypted) {
+      throw new PgkeepError(
+        'REPOSITORY_MISMATCH',
+        `the repository at ${this.#storage.location} is encrypted and stays so`,
+        {
+          hint: 'leave out --no-encryption, or choose another repository',
+        },
+      );
+    }
+    if (this.#options.encryption === true && !existing.encrypted) {
+      throw new PgkeepError(
+        'REPOSITORY_MISMATCH',
+        `the repository at ${this.#storage.location} was made without encryption`,
+        {
+          hint: 'choose another repository for encrypted backups',
+        },
+      );
+    }
+    return Repository.open(this.#storage, this.#options.encryptionKey);
+  }
+
+  async #connect(): Promise<Server> {
+    const leader = await openClient(this.#target, { applicationName: this.#applicationName });
+    this.#leader = leader;
+    // The leader idles while workers read: its loss would otherwise be seen only at the end.
+    leader.on('error', error => this.#failure.abort(translateDatabaseError(error, 'holding the snapshot')));
+    this.#monitor = await openClient(this.#target, { applicationName: this.#applicationName });
+    const facts = await readServerFacts(leader);
+    const database = await readDatabaseFacts(leader, facts);
+    const pgDump = await findPgDump(facts.versionNumber, this.#options.programs, this.#environment);
+    const pgRestore = await findPgRestore(pgDump.version, this.#options.programs, this.#environment);
+    const unmatched = await patternsWithoutMatch(leader, this.#selection);
+    if (unmatched.length > 0) {
+      throw new PgkeepError(
+        'OPTION_INVALID',
+        `nothing in ${facts.isStandby ? 'the standby' : 'the database'} matches ${unmatched.join(', ')}`,
+        {
+          hint: 'patterns are as in pg_dump: names are folded to lower case unless quoted, * matches anything',
+        },
+      );
+    }
+    return { facts, database, pgDump, pgRestore };
+  }
+
+  async #takeSnapshot(server: ServerFacts): Promise<SourceSnapshot> {
+    const { leader, monitor } = this.#clients();
+    this.#emit({ type: 'phase', phase: 'lock' });
+    const [row] = await queryRows(
+      leader,
+      'SELECT pg_catalog.pg_backend_pid() AS pid',
+      'asking for the process id',
+    );
+    this.#watcher = watchBlocking(
+      monitor,
+      row?.pid ?? '',
+      this.#applicationName,
+      this.#options.maxBlockingMs ?? defaults.maxBlockingMs,
+    );
+    this.#watcher.failure.catch(error => this.#failure.abort(error));
+    const lockTimeoutMs = this.#options.lockTimeoutMs ?? defaults.lockTimeoutMs;
+    return takeSnapshot(leader, this.#target, this.#selection, lockTimeoutMs, server.isStandby, this.#signal);
+  }
+
+  /** Notes what the newest backup of this database stored, and the page ranges it used. */
+  async #learnEarlier(
+    repository: Repository,
+    store: SegmentStore,
+    database: string,
+  ): Promise<Map<string, number>> {
+    const rangePages = new Map<string, number>();
+    const newest = (await listMetadata(this.#storage)).find(metadata => metadata.database === database);
+    if (newest === undefined) return rangePages;
+    try {
+      const manifest = await repository.readManifest(newest);
+      store.learn(manifest, manifest.archive.segments);
+      for (const table of manifest.tables) {
+        store.learn(manifest, table.index ?? []);
+        for (const range of await readRanges(repository, table)) store.learn(manifest, range.slices);
+        rangePages.set(quoteQualified(table.schema, table.name), table.rangePages);
+      }
+    } catch (error) {
+      if (!(error instanceof PgkeepError) || !['OBJECT_MISSING', 'OBJECT_DAMAGED'].includes(error.code))
+        throw error;
+      this.#warn(
+        `the backup ${newest.id} cannot be built upon: ${error.message}`,
+        'this backup is complete without it; check the repository',
+      );
+    }
+    return rangePages;
+  }
+
+  /** Reads the rows in the workers and the rest through pg_dump, both from the snapshot. */
+  async #storeData(
+    repository: Repository,
+    store: SegmentStore,
+    key: Awaited<ReturnType<Repository['newDataKey']>>,
+    server: Server,
+    snapshot: SourceSnapshot,
+    earlier: ReadonlyMap<string, number>,
+  ): Promise<StoredData> {
+    const schemaOnly = this.#options.schemaOnly ?? false;
+    const isStandby = server.facts.isStandby;
+    const tables = snapshot.relations.filter(
+      relation => relation.isSelected && relation.kind === 'r' && relation.extension === null,
+    );
+    const read = tables.filter(
+      relation => reasonWithoutRows(relation, { schemaOnly, isStandby }) === undefined,
+    );
+    const plan = planCopies(read, server.database.encoding, server.facts.versionNumber, earlier);
+    const totalBytes = plan.tables.reduce((sum, table) => sum + table.sizeBytes, 0);
+    this.#emit({ type: 'phase', phase: 'data', detail: `${read.length} tables` });
+    const archive = storeSchemaArchive({
+      program: server.pgDump,
+      env: { ...programEnvironment(this.#target, this.#environment), PGAPPNAME: this.#applicationName },
+      snapshotId: snapshot.id,
+      selection: this.#selection,
+      schemaOnly,
+      withoutData: tables.filter(relation => relation.isDataSelected),
+      store,
+      signal: this.#signal,
+    });
+    const rows = readTables({
+      target: this.#target,
+      applicationName: this.#applicationName,
+      snapshotId: snapshot.id,
+      plan,
+      store,
+      secret: repository.secret,
+      key,
+      level: this.#options.compressionLevel ?? defaults.compressionLevel,
+      jobs: this.#options.jobs ?? defaults.jobs,
+      signal: this.#signal,
+      onProgress: (doneBytes, count) => this.#emit({ type: 'progress', doneBytes, totalBytes, rows: count }),
+    });
+    const [storedArchive, ranges] = await this.#together(archive, rows);
+    return { archive: storedArchive, read, ranges, rangePages: plan.tables.map(table => table.rangePages) };
+  }
+
+  /** Waits for both; the first failure ends the other and is the one reported. */
+  async #together<A, B>(a: Promise<A>, b: Promise<B>): Promise<[A, B]> {
+    for (const part of [a, b]) part.catch(error => this.#failure.abort(error));
+    const [first, second] = await Promise.allSettled([a, b]);
+    if (first.status === 'fulfilled' && second.status === 'fulfilled') return [first.value, second.value];
+    throwIfAborted(this.#signal);
+    throw first.status === 'rejected' ? first.reason : (second as PromiseRejectedResult).reason;
+  }
+
+  async #reconcile(
+    repository: Repository,
+    server: Server,
+    snapshot: SourceSnapshot,
+    data: StoredData,
+  ): Promise<LeftOutEntry[]> {
+    // Reading back what was stored also proves that this archive opens.
+    const env = programEnvironment(this.#target, this.#environment);
+    const archive = await listArchive(
+      server.pgRestore.file,
+      repository.readSegments(data.archive.segments),
+      env,
+      this.#signal,
+    );
+    return reconcile({
+      relations: snapshot.relations,
+      archive,
+      selection: this.#selection,
+      schemaOnly: this.#options.schemaOnly ?? false,
+      isStandby: server.facts.isStandby,
+      read: new Set(data.read.map(relation => relation.oid)),
+    });
+  }
+
+  async #readGlobals(server: ServerFacts): Promise<Manifest['globals']> {
+    const withPasswords = this.#options.rolePasswords ?? false;
+    try {
+      return await readGlobals(this.#clients().monitor, server.versionNumber, withPasswords);
+    } catch (error) {
+      if (!(error instanceof PgkeepError) || error.code !== 'DATABASE_PRIVILEGE' || withPasswords)
+        throw error;
+      this.#warn(`roles are not in the backup: ${error.message}`, error.hint);
+      return { missing: error.message };
+    }
+  }
+
+  async #describe(
+    repository: Repository,
+    store: SegmentStore,
+    server: Server,
+    snapshot: SourceSnapshot,
+    data: StoredData,
+    leftOut: LeftOutEntry[],
+    globals: Manifest['globals'],
+  ): Promise<Manifest> {
+    const { leader } = this.#clients();
+    const { facts } = server;
+    const tables: TableEntry[] = [];
+    for (const [index, relation] of data.read.entries()) {
+      const ranges = data.ranges[index] ?? [];
+      const entry: TableEntry = {
+        schema: relation.schema,
+        name: relation.name,
+        columns: relation.columns,
+        rows: ranges.reduce((sum, range) => sum + range.rows, 0),
+        bytes: ranges.reduce((sum, range) => sum + range.bytes, 0),
+        rangePages: data.rangePages[index] ?? 0,
+        ...(await storeRanges(store, ranges)),
+      };
+      if (relation.loadVia !== null) entry.loadVia = relation.loadVia;
+      tables.push(entry);
+    }
+    const roles = await readNeededRoles(leader);
+    const extensions = await readExtensions(leader);
+    const { newBytes, reusedBytes } = store.totals;
+    return {
+      format: 1,
+      requires: [],
+      repository: repository.id,
+      backup: this.#id,
+      tool: `pgkeep ${version}`,
+      server: {
+        version: facts.version,
+        versionNumber: facts.versionNumber,
+        systemIdentifier: facts.systemIdentifier,
+        timeline: facts.timeline,
+        standby: facts.isStandby,
+      },
+      database: server.database,
+      snapshot: {
+        id: snapshot.id,
+        xids: snapshot.xids,
+        walPosition: snapshot.walPosition,
+        walFlushed: snapshot.isWalFlushed,
+        takenAt: snapshot.takenAt.toISOString(),
+      },
+      startedAt: this.#startedAt.toISOString(),
+      finishedAt: new Date().toISOString(),
+      options: {
+        schemas: [...this.#selection.schemas],
+        excludeSchemas: [...this.#selection.excludeSchemas],
+        tables: [...this.#selection.tables],
+        excludeTables: [...this.#selection.excludeTables],
+        excludeTableData: [...this.#selection.excludeTableData],
+        schemaOnly: this.#options.schemaOnly ?? false,
+      },
+      keys: store.keys,
+      archive: { programVersion: server.pgDump.version, ...data.archive },
+      roles,
+      extensions,
+      globals,
+      tables,
+      leftOut,
+      newBytes,
+      reusedBytes,
+    };
+  }
+
+  /** Ends the snapshot's transaction: that it still can be ended proves that the locks were held to the end. */
+  async #endTransaction(): Promise<void> {
+    const { leader } = this.#clients();
+    this.#watcher?.stop();
+    throwIfAborted(this.#signal);
+    await queryRows(leader, 'COMMIT', 'ending the backup transaction');
+  }
+
+  #summarize(
+    manifest: Manifest,
+    checksum: string,
+    manifestBytes: number,
+    encrypted: boolean,
+  ): BackupMetadata {
+    const metadata: BackupMetadata = {
+      id: this.#id,
+      timestamp: manifest.snapshot.takenAt,
+      version,
+      type: 'database',
+      database: manifest.database.name,
+      tableCount: manifest.tables.length,
+      recordCount: manifest.tables.reduce((sum, table) => sum + table.rows, 0),
+      checksum,
+      encrypted,
+      compressed: (this.#options.compressionLevel ?? defaults.compressionLevel) > 0,
+      sizeBytes: manifest.archive.bytes + manifest.tables.reduce((sum, table) => sum + table.bytes, 0),
+      storedBytes: manifest.newBytes + manifest.reusedBytes + manifestBytes,
+      newBytes: manifest.newBytes + manifestBytes,
+      durationMs: Date.now() - this.#startedAt.getTime(),
+      tags: [...(this.#options.tags ?? [])],
+      reason: this.#options.reason ?? null,
+      complete: true,
+    };
+    if (!this.#options.privateMetadata)
+      metadata.tables = manifest.tables.map(table => `${table.schema}.${table.name}`);
+    return metadata;
+  }
+
+  #result(manifest: Manifest, metadata: BackupMetadata, store: SegmentStore): CreateBackupResult {
+    const { newSegments, reusedSegments, reusedBytes } = store.totals;
+    return {
+      id: this.#id,
+      repository: this.#storage.location,
+      database: metadata.database,
+      startedAt: manifest.startedAt,
+      finishedAt: manifest.finishedAt,
+      durationMs: metadata.durationMs,
+      tables: metadata.tableCount,
+      rows: metadata.recordCount,
+      sizeBytes: metadata.sizeBytes,
+      newBytes: metadata.newBytes,
+      reusedBytes,
+      newSegments,
+      reusedSegments,
+      encrypted: metadata.encrypted,
+      leftOut: manifest.leftOut,
+      globals:
+        'missing' in manifest.globals
+          ? { included: false, reason: manifest.globals.missing }
+          : { included: true },
+      warnings: this.#warnings,
+    };
+  }
+
+  #clients(): { leader: pg.Client; monitor: pg.Client } {
+    if (this.#leader === undefined || this.#monitor === undefined)
+      throw new PgkeepError('INTERNAL', 'there is no connection yet');
+    return { leader: this.#leader, monitor: this.#monitor };
+  }
+
+  #warn(message: string, hint?: string): void {
+    this.#warnings.push(message);
+    this.#emit(hint === undefined ? { type: 'warning', message } : { type: 'warning', message, hint });
+  }
+
+  #emit(event: OperationEvent): void {
+    this.#options.onEvent?.(event);
+  }
 }

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import path from 'node:path';
+import type { Duplex } from 'node:stream';
 import type { ConnectionOptions } from 'node:tls';
 import { rootCertificates } from 'node:tls';
 import pg from 'pg';
@@ -11,8 +12,7 @@ import type { DatabaseTarget } from './target.ts';
 
 export interface OpenClientOptions {
   /** Makes the socket of a connection without TLS, for reading COPY data from it directly. */
-  socket?: () => pg.ClientConfig['stream'] & object;
-  /** Parse nothing: every value arrives as the text the server sent. */
+  socket?: () => Duplex;
   applicationName?: string;
 }
 

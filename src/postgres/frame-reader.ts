@@ -34,7 +34,8 @@ export class FrameReader {
       if (at === end) return;
       if (this.#headerFilled < headerBytes) {
         at = this.#fillHeader(chunk, at, end);
-        if (this.#headerFilled < headerBytes) return;
+        // Incomplete, and the chunk is at its end; or a message without body, which is finished.
+        if (this.#headerFilled < headerBytes) continue;
       }
       const stop = Math.min(end, at + this.#bodyLeft);
       this.#takeBody(chunk, at, stop);

@@ -147,7 +147,7 @@ export function connectError(error: unknown, target: DatabaseTarget): PgkeepErro
       },
     );
   }
-  if (code === undefined && /authentication|password must be a string/i.test(message)) {
+  if (code === undefined && /authentication|password must be/i.test(message)) {
     return new PgkeepError(
       'DATABASE_AUTHENTICATION',
       `user ${target.user} could not log in to ${where}: no password was given`,

@@ -96,7 +96,7 @@ export interface Manifest {
     comment: string | null;
     settings: string[];
   };
-  snapshot: { id: string; xids: string; walPosition: string };
+  snapshot: { id: string; xids: string; walPosition: string; walFlushed: boolean; takenAt: string };
   startedAt: string;
   finishedAt: string;
   options: {

@@ -1,0 +1,71 @@
+// Everything that is not row data of an ordinary table, as a pg_dump custom-format archive of the same snapshot,
+// streamed into segments.
+import type { Readable } from 'node:stream';
+import { programFailure, runProgram } from '../../base/child-process.ts';
+import { PgkeepError } from '../../base/errors.ts';
+import type { Relation, Selection } from '../../postgres/catalog.ts';
+import { patternsForTables } from '../../postgres/pattern.ts';
+import type { Program } from '../../postgres/programs.ts';
+import type { SegmentRef } from '../../repository/manifest.ts';
+import type { SegmentStore } from '../../repository/segment-store.ts';
+
+export interface SchemaArchiveOptions {
+  program: Program;
+  env: Readonly<Record<string, string>>;
+  snapshotId: string;
+  selection: Selection;
+  schemaOnly: boolean;
+  /** Tables whose rows are read elsewhere. */
+  withoutData: readonly Relation[];
+  store: SegmentStore;
+  signal: AbortSignal;
+}
+
+/** Argument lists beyond this do not start on Linux (a quarter of the usual 8 MiB stack). */
+const maxArgumentBytes = 1_900_000;
+
+/** @throws PgkeepError PROGRAM_FAILED with what pg_dump said; INTERRUPTED. */
+export async function storeSchemaArchive(
+  options: SchemaArchiveOptions,
+): Promise<{ bytes: number; segments: SegmentRef[] }> {
+  const { program, store } = options;
+  const args = dumpArguments(options);
+  let stored: { bytes: number; segments: SegmentRef[] } = { bytes: 0, segments: [] };
+  const result = await runProgram({
+    file: program.file,
+    args,
+    env: options.env,
+    signal: options.signal,
+    onStdout: async (stdout: Readable) => {
+      stored = await store.storeStream(stdout);
+    },
+  });
+  // Output already written proves nothing: only a clean end makes the archive whole.
+  if (result.status !== 0) throw programFailure(program.file, result, 'dumping the schema');
+  return stored;
+}
+
+function dumpArguments(options: SchemaArchiveOptions): string[] {
+  const { selection } = options;
+  const args = ['--format=custom', '--compress=0', `--snapshot=${options.snapshotId}`];
+  args.push(...selection.schemas.map(pattern => `--schema=${pattern}`));
+  args.push(...selection.excludeSchemas.map(pattern => `--exclude-schema=${pattern}`));
+  args.push(...selection.tables.map(pattern => `--table=${pattern}`));
+  args.push(...selection.excludeTables.map(pattern => `--exclude-table=${pattern}`));
+  if (options.schemaOnly) {
+    args.push('--schema-only');
+  } else {
+    const excluded = [...selection.excludeTableData, ...patternsForTables(options.withoutData)];
+    args.push(...excluded.map(pattern => `--exclude-table-data=${pattern}`));
+  }
+  if (args.reduce((bytes, arg) => bytes + Buffer.byteLength(arg) + 9, 0) > maxArgumentBytes) {
+    throw new PgkeepError(
+      'PROGRAM_FAILED',
+      `${options.withoutData.length} tables are too many for one call of pg_dump`,
+      {
+        hint: 'make several backups with --schema',
+      },
+    );
+  }
+  return args;
+}

@@ -1,0 +1,106 @@
+// The table of contents of a pg_dump archive, as pg_restore lists it: what an archive holds, and what each entry
+// depends on.
+import type { Writable } from 'node:stream';
+import { programFailure, runProgram } from '../base/child-process.ts';
+
+export interface ArchiveEntry {
+  /** The number by which pg_restore's --use-list selects it. */
+  dumpId: number;
+  /** Oid of the catalog the object is in; 0 for data. */
+  catalogOid: string;
+  oid: string;
+  /** What it is and its schema, name and owner, as printed; names are not quoted, so this is for people. */
+  text: string;
+  /** Dump ids of the entries it needs. */
+  dependsOn: number[];
+  /** The line as printed, for --use-list. */
+  line: string;
+}
+
+/** Kinds of entries whose names begin with those of others come first. */
+const kinds = [
+  'TABLE DATA',
+  'TABLE ATTACH',
+  'TABLE',
+  'MATERIALIZED VIEW DATA',
+  'MATERIALIZED VIEW',
+  'VIEW',
+  'FOREIGN TABLE',
+  'SEQUENCE SET',
+  'SEQUENCE OWNED BY',
+  'SEQUENCE',
+  'EXTENSION',
+  'SCHEMA',
+  'BLOBS',
+  'BLOB METADATA',
+  'BLOB',
+  'LARGE OBJECT',
+] as const;
+export type ArchiveKind = (typeof kinds)[number];
+
+/** The kind of an entry among those that matter here. */
+export function kindOf(entry: ArchiveEntry): ArchiveKind | undefined {
+  return kinds.find(kind => entry.text.startsWith(`${kind} `));
+}
+
+/** The role that owns the entry's object: the last word; `undefined` when there is none or it is in doubt. */
+export function ownerOf(entry: ArchiveEntry): string | undefined {
+  return /\S (\S+)$/.exec(entry.text)?.[1];
+}
+
+/**
+ * Lists an archive given as a stream; reads no further than its table of contents.
+ * @param pgRestore the program's file.
+ * @throws PgkeepError PROGRAM_FAILED when it is no archive that this pg_restore can read.
+ */
+export async function listArchive(
+  pgRestore: string,
+  archive: AsyncIterable<Buffer>,
+  env: Readonly<Record<string, string>>,
+  signal?: AbortSignal,
+): Promise<ArchiveEntry[]> {
+  const result = await runProgram({
+    file: pgRestore,
+    args: ['--list', '--verbose'],
+    env,
+    signal,
+    onStdin: stdin => feed(stdin, archive),
+  });
+  if (result.status !== 0)
+    throw programFailure(pgRestore, result, 'reading the table of contents of the schema archive');
+  return parseListing(result.stdout);
+}
+
+/** Parses what `pg_restore --list --verbose` prints. */
+export function parseListing(listing: string): ArchiveEntry[] {
+  const entries: ArchiveEntry[] = [];
+  for (const line of listing.split('\n')) {
+    const entry = /^(\d+); (\d+) (\d+) (.*)$/.exec(line);
+    if (entry !== null) {
+      const [, dumpId = '', catalogOid = '', oid = '', text = ''] = entry;
+      entries.push({ dumpId: Number(dumpId), catalogOid, oid, text, dependsOn: [], line });
+      continue;
+    }
+    const depends = /^;\s+depends on: ([\d ]+)$/.exec(line);
+    const last = entries.at(-1);
+    if (depends !== null && last !== undefined)
+      last.dependsOn = (depends[1] ?? '').trim().split(' ').map(Number);
+  }
+  return entries;
+}
+
+/** Writes until everything is written or the reader has seen enough and closed. */
+async function feed(stdin: Writable, archive: AsyncIterable<Buffer>): Promise<void> {
+  let isClosed = false;
+  const closed = new Promise<void>(resolve => {
+    stdin.once('close', () => {
+      isClosed = true;
+      resolve();
+    });
+  });
+  for await (const chunk of archive) {
+    if (isClosed) return;
+    const written = new Promise<void>(resolve => stdin.write(chunk, () => resolve()));
+    await Promise.race([written, closed]);
+  }
+}

@@ -1,0 +1,88 @@
+// Sees sessions that wait on the backup's locks: DDL queued behind our ACCESS SHARE, and readers queued behind that
+// DDL, which is how a dump stalls production.
+import type pg from 'pg';
+import { PgkeepError } from '../base/errors.ts';
+import { queryRows } from './client.ts';
+
+const lookEveryMs = 1_000;
+
+export interface BlockingWatcher {
+  /** Rejects when somebody waited too long or the watching connection failed; never resolves. */
+  failure: Promise<never>;
+  stop(): void;
+}
+
+/**
+ * Watches until stopped.
+ * @param pid the backend that holds the locks.
+ * @param applicationName of the backup's own sessions, whose waiting does not count.
+ */
+export function watchBlocking(
+  client: pg.Client,
+  pid: string,
+  applicationName: string,
+  maxBlockingMs: number,
+): BlockingWatcher {
+  const since = new Map<string, number>();
+  let timer: NodeJS.Timeout | undefined;
+  let isStopped = false;
+  const failure = new Promise<never>((_, reject) => {
+    const look = async () => {
+      try {
+        const waiting = await readWaiting(client, pid, applicationName);
+        if (isStopped) return;
+        const now = Date.now();
+        for (const key of since.keys()) if (!waiting.some(session => session.pid === key)) since.delete(key);
+        for (const session of waiting) {
+          const first = since.get(session.pid) ?? now;
+          since.set(session.pid, first);
+          if (now - first >= maxBlockingMs) throw blockingError(session, waiting.length, now - first);
+        }
+        timer = setTimeout(look, Math.min(lookEveryMs, Math.max(50, maxBlockingMs / 4)));
+      } catch (error) {
+        if (!isStopped) reject(error);
+      }
+    };
+    void look();
+  });
+  failure.catch(() => undefined);
+  return {
+    failure,
+    stop() {
+      isStopped = true;
+      clearTimeout(timer);
+    },
+  };
+}
+
+interface WaitingSession {
+  pid: string;
+  query: string;
+  relation: string;
+}
+
+async function readWaiting(
+  client: pg.Client,
+  pid: string,
+  applicationName: string,
+): Promise<WaitingSession[]> {
+  // pg_locks is open to every role; the text of another role's statement may not be.
+  const rows = await queryRows(
+    client,
+    `SELECT l.pid, coalesce(a.query, '') AS query, coalesce(l.relation::regclass::text, '') AS relation
+     FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+     WHERE NOT l.granted AND a.application_name IS DISTINCT FROM '${applicationName}' AND ${pid} = ANY (pg_catalog.pg_blocking_pids(l.pid))`,
+    'watching for sessions that wait on the backup',
+  );
+  return rows.map(row => ({ pid: row.pid ?? '', query: row.query ?? '', relation: row.relation ?? '' }));
+}
+
+function blockingError(session: WaitingSession, count: number, waitedMs: number): PgkeepError {
+  const seconds = Math.round(waitedMs / 1000);
+  const others = count > 1 ? ` (and ${count - 1} others)` : '';
+  return new PgkeepError(
+    'BLOCKING_OTHERS',
+    `process ${session.pid}${others} waited ${seconds} s for the backup's lock on ${session.relation}: ${session.query.slice(0, 200)}`,
+    { hint: 'the backup gave way; run it at another time than such statements, or raise --max-blocking' },
+  );
+}

@@ -1,0 +1,289 @@
+// What the database holds, read from its catalog: the relations a backup must account for, and facts about the
+// server and the database.
+import type pg from 'pg';
+import { PgkeepError } from '../base/errors.ts';
+import { queryRows, type TextRow } from './client.ts';
+import { schemaCondition, tableCondition } from './pattern.ts';
+
+/** Which relations to take, by patterns as in pg_dump. */
+export interface Selection {
+  schemas: readonly string[];
+  excludeSchemas: readonly string[];
+  tables: readonly string[];
+  excludeTables: readonly string[];
+  excludeTableData: readonly string[];
+}
+
+/** pg_class.relkind: table, partitioned table, view, materialized view, foreign table, sequence. */
+export type RelationKind = 'r' | 'p' | 'v' | 'm' | 'f' | 'S';
+
+export const relationKindNames: Record<RelationKind, string> = {
+  r: 'table',
+  p: 'partitioned table',
+  v: 'view',
+  m: 'materialized view',
+  f: 'foreign table',
+  S: 'sequence',
+};
+
+export interface Relation {
+  oid: string;
+  schema: string;
+  name: string;
+  kind: RelationKind;
+  isUnlogged: boolean;
+  isHeap: boolean;
+  /** The extension it belongs to. */
+  extension: string | null;
+  /** Whether the patterns take it, and whether they take its rows. */
+  isSelected: boolean;
+  isDataSelected: boolean;
+  canRead: boolean;
+  /** Whether row-level security would hide rows from this role. */
+  hidesRows: boolean;
+  /** Main fork, in pages of the server's block size; 0 for what has no storage. */
+  pages: number;
+  /** With TOAST, without indexes. */
+  sizeBytes: number;
+  columns: string[];
+  loadVia: { schema: string; name: string } | null;
+  /** Of a sequence: the table whose column it belongs to. */
+  owner: { oid: string; isIdentity: boolean } | null;
+}
+
+export interface ServerFacts {
+  version: string;
+  versionNumber: number;
+  systemIdentifier: string | null;
+  timeline: string | null;
+  isStandby: boolean;
+}
+
+export interface DatabaseFacts {
+  name: string;
+  encoding: string;
+  collate: string;
+  ctype: string;
+  localeProvider: 'libc' | 'icu' | 'builtin';
+  locale: string | null;
+  comment: string | null;
+  settings: string[];
+}
+
+/**
+ * Every relation outside the system's own schemas, as the connection's current snapshot sees it.
+ * @throws PgkeepError DATABASE_QUERY, for instance for a pattern that is no regular expression.
+ */
+export async function readRelations(client: pg.Client, selection: Selection): Promise<Relation[]> {
+  const rows = await queryRows(client, relationsQuery(selection), 'reading the catalog');
+  const relations = rows.map(toRelation);
+  const selected = new Set(relations.filter(relation => relation.isSelected).map(relation => relation.oid));
+  for (const relation of relations) {
+    // As pg_dump: a sequence goes with the table that owns it, and one of an identity column never without it.
+    if (relation.owner === null) continue;
+    if (selected.has(relation.owner.oid)) relation.isSelected = true;
+    else if (relation.owner.isIdentity) relation.isSelected = false;
+  }
+  return relations;
+}
+
+/** The patterns among these that match nothing at all. */
+export async function patternsWithoutMatch(client: pg.Client, selection: Selection): Promise<string[]> {
+  const checks = [
+    ...selection.schemas.map(pattern => ({
+      pattern,
+      sql: `SELECT 1 FROM pg_catalog.pg_namespace n WHERE ${schemaCondition(pattern)}`,
+    })),
+    ...selection.tables.map(pattern => ({
+      pattern,
+      sql: `SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            WHERE c.relkind IN ('r','p','v','m','f','S') AND ${tableCondition(pattern)}`,
+    })),
+  ];
+  const missing: string[] = [];
+  for (const { pattern, sql } of checks) {
+    const [row] = await queryRows(client, `SELECT EXISTS (${sql}) AS found`, `looking for ${pattern}`);
+    if (row?.found !== 't') missing.push(pattern);
+  }
+  return missing;
+}
+
+export async function readServerFacts(client: pg.Client): Promise<ServerFacts> {
+  const [row] = await queryRows(
+    client,
+    `SELECT current_setting('server_version') AS version, current_setting('server_version_num') AS number,
+            pg_catalog.pg_is_in_recovery() AS standby`,
+    'asking the server for its version',
+  );
+  const isStandby = row?.standby === 't';
+  return {
+    version: row?.version ?? '',
+    versionNumber: Number(row?.number),
+    // Providers may forbid these two; a backup does not depend on them.
+    systemIdentifier: await readIfAllowed(
+      client,
+      'SELECT system_identifier::text AS value FROM pg_catalog.pg_control_system()',
+    ),
+    timeline: await readIfAllowed(
+      client,
+      isStandby
+        ? "SELECT lpad(upper(to_hex(timeline_id)), 8, '0') AS value FROM pg_catalog.pg_control_checkpoint()"
+        : 'SELECT substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) AS value',
+    ),
+    isStandby,
+  };
+}
+
+export async function readDatabaseFacts(client: pg.Client, server: ServerFacts): Promise<DatabaseFacts> {
+  const provider = server.versionNumber >= 150000 ? 'd.datlocprovider' : "'c'";
+  let locale = 'NULL';
+  if (server.versionNumber >= 170000) locale = 'd.datlocale';
+  else if (server.versionNumber >= 150000) locale = 'd.daticulocale';
+  const [row] = await queryRows(
+    client,
+    `SELECT d.datname AS name, pg_catalog.pg_encoding_to_char(d.encoding) AS encoding, d.datcollate AS collate, d.datctype AS ctype,
+            ${provider} AS provider, ${locale} AS locale, pg_catalog.shobj_description(d.oid, 'pg_database') AS comment,
+            (SELECT pg_catalog.to_json(s.setconfig) FROM pg_catalog.pg_db_role_setting s
+             WHERE s.setdatabase = d.oid AND s.setrole = 0)::text AS settings
+     FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()`,
+    'reading the properties of the database',
+  );
+  if (row === undefined) throw new PgkeepError('INTERNAL', 'the current database is not in pg_database');
+  const providers = { c: 'libc', i: 'icu', b: 'builtin' } as const;
+  return {
+    name: text(row.name),
+    encoding: text(row.encoding),
+    collate: text(row.collate),
+    ctype: text(row.ctype),
+    localeProvider: providers[(row.provider ?? 'c') as keyof typeof providers],
+    locale: row.locale ?? null,
+    comment: row.comment ?? null,
+    settings: row.settings ? (JSON.parse(row.settings) as string[]) : [],
+  };
+}
+
+/** Roles that own something in this database or are named in its privileges and policies. */
+export async function readNeededRoles(client: pg.Client): Promise<string[]> {
+  const rows = await queryRows(
+    client,
+    `SELECT DISTINCT r.rolname AS name FROM pg_catalog.pg_shdepend s JOIN pg_catalog.pg_roles r ON r.oid = s.refobjid
+     WHERE s.refclassid = 'pg_catalog.pg_authid'::regclass
+       AND s.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) ORDER BY 1`,
+    'reading which roles the database needs',
+  );
+  return rows.map(row => text(row.name));
+}
+
+export async function readExtensions(
+  client: pg.Client,
+): Promise<{ name: string; version: string; schema: string }[]> {
+  const rows = await queryRows(
+    client,
+    `SELECT e.extname AS name, e.extversion AS version, n.nspname AS schema
+     FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace ORDER BY 1`,
+    'reading the extensions',
+  );
+  return rows.map(row => ({ name: text(row.name), version: text(row.version), schema: text(row.schema) }));
+}
+
+async function readIfAllowed(client: pg.Client, sql: string): Promise<string | null> {
+  try {
+    return (await queryRows(client, sql, 'asking the server for its identity'))[0]?.value ?? null;
+  } catch (error) {
+    if (error instanceof PgkeepError && error.code === 'DATABASE_PRIVILEGE') return null;
+    throw error;
+  }
+}
+
+function anyOf(patterns: readonly string[], condition: (pattern: string) => string): string {
+  return patterns.length === 0 ? 'false' : `(${patterns.map(condition).join(' OR ')})`;
+}
+
+/** As pg_dump decides: --table overrides --schema, exclusions come last, the system's schemas are never taken. */
+function selectedCondition(selection: Selection): string {
+  const included =
+    selection.tables.length > 0
+      ? anyOf(selection.tables, tableCondition)
+      : `(${selection.schemas.length > 0 ? anyOf(selection.schemas, schemaCondition) : 'true'}
+         AND NOT ${anyOf(selection.excludeSchemas, schemaCondition)})`;
+  return `(${included} AND NOT ${anyOf(selection.excludeTables, tableCondition)})`;
+}
+
+function relationsQuery(selection: Selection): string {
+  return `
+    WITH unsafe AS (
+      -- Hash partitioning of an enum depends on the oids of its labels, which differ between databases
+      -- (the same test as pg_dump's).
+      SELECT partrelid FROM pg_catalog.pg_partitioned_table
+      WHERE (SELECT o.oid FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_am a ON a.oid = o.opcmethod
+             WHERE o.opcname = 'enum_ops' AND o.opcnamespace = 'pg_catalog'::regnamespace AND a.amname = 'hash') = ANY (partclass)
+    )
+    SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind, c.relpersistence = 'u' AS unlogged,
+      coalesce(am.amname = 'heap', false) AS heap,
+      (SELECT e.extname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+       WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0
+         AND d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.deptype = 'e') AS extension,
+      ${selectedCondition(selection)} AS selected,
+      NOT ${anyOf(selection.excludeTableData, tableCondition)} AS data_selected,
+      pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND
+        CASE c.relkind WHEN 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'SELECT')
+                       ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END AS readable,
+      c.relkind = 'r' AND pg_catalog.row_security_active(c.oid) AS hides_rows,
+      CASE WHEN c.relkind = 'r' THEN pg_catalog.pg_relation_size(c.oid) / current_setting('block_size')::int ELSE 0 END AS pages,
+      CASE WHEN c.relkind = 'r' THEN pg_catalog.pg_table_size(c.oid) ELSE 0 END AS size,
+      CASE WHEN c.relkind = 'r' THEN (
+        SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum)::text FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '') END AS columns,
+      (SELECT pg_catalog.json_build_array(d.refobjid, d.deptype)::text FROM pg_catalog.pg_depend d
+       WHERE c.relkind = 'S' AND d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0
+         AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')) AS owner,
+      (SELECT pg_catalog.json_build_array(rn.nspname, r.relname)::text
+       FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
+       WHERE c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid)
+         AND EXISTS (SELECT 1 FROM pg_catalog.pg_partition_ancestors(c.oid) p JOIN unsafe u ON u.partrelid = p.relid)) AS load_via
+    FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam
+    WHERE c.relkind IN ('r','p','v','m','f','S') AND c.relpersistence <> 't'
+      AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+    ORDER BY n.nspname, c.relname`;
+}
+
+function toRelation(row: TextRow): Relation {
+  const owner = row.owner ? (JSON.parse(row.owner) as [string, string]) : null;
+  const via = row.load_via ? (JSON.parse(row.load_via) as [string, string]) : null;
+  const relation: Relation = {
+    oid: text(row.oid),
+    schema: text(row.schema),
+    name: text(row.name),
+    kind: text(row.kind) as RelationKind,
+    isUnlogged: row.unlogged === 't',
+    isHeap: row.heap === 't',
+    extension: row.extension ?? null,
+    isSelected: row.selected === 't',
+    isDataSelected: row.data_selected === 't',
+    canRead: row.readable === 't',
+    hidesRows: row.hides_rows === 't',
+    pages: Number(row.pages ?? 0),
+    sizeBytes: Number(row.size ?? 0),
+    columns: row.columns ? (JSON.parse(row.columns) as string[]) : [],
+    loadVia: via && { schema: via[0], name: via[1] },
+    owner: owner && { oid: String(owner[0]), isIdentity: owner[1] === 'i' },
+  };
+  if ([relation.schema, relation.name, ...relation.columns].some(name => name.includes('\uFFFD'))) {
+    throw new PgkeepError(
+      'DATABASE_QUERY',
+      `the name ${relation.schema}.${relation.name} holds bytes that are not UTF-8`,
+      {
+        hint: 'rename it, or leave it out with --exclude-table',
+      },
+    );
+  }
+  return relation;
+}
+
+function text(value: string | null | undefined): string {
+  if (value === null || value === undefined)
+    throw new PgkeepError('INTERNAL', 'the catalog gave no value where one is certain');
+  return value;
+}

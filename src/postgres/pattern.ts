@@ -1,0 +1,82 @@
+// Patterns of schema and table names as pg_dump takes them (psql's \d patterns), turned into SQL conditions with
+// the same meaning: * and ? are wildcards, double quotes keep capitals and special characters, other characters of
+// regular expressions pass through. After processSQLNamePattern in PostgreSQL's src/fe_utils/string_utils.c.
+import { PgkeepError } from '../base/errors.ts';
+import { quoteLiteral, quoteName } from './identifiers.ts';
+
+const regexSpecials = '|*+?()[]{}.^\\';
+
+/** The parts of a pattern between unquoted dots, each as an anchored regular expression. */
+function regexParts(pattern: string): string[] {
+  const parts: string[] = [];
+  let part = '';
+  let isQuoted = false;
+  for (let at = 0; at < pattern.length; at++) {
+    const character = pattern.charAt(at);
+    if (character === '"') {
+      if (isQuoted && pattern.charAt(at + 1) === '"') {
+        part += '"';
+        at++;
+      } else {
+        isQuoted = !isQuoted;
+      }
+    } else if (!isQuoted && character === '.') {
+      parts.push(part);
+      part = '';
+    } else if (!isQuoted && character === '*') {
+      part += '.*';
+    } else if (!isQuoted && character === '?') {
+      part += '.';
+    } else if (character === '$' || (isQuoted && regexSpecials.includes(character))) {
+      part += `\\${character}`;
+    } else if (character === '[' && pattern.charAt(at + 1) === ']') {
+      // An empty bracket would be an error in a regular expression; here it is the name of an array type.
+      part += '\\[';
+    } else {
+      part += isQuoted ? character : character.toLowerCase();
+    }
+  }
+  parts.push(part);
+  return parts.map(text => `^(${text})$`);
+}
+
+/** A condition on `n.nspname`. @throws PgkeepError OPTION_INVALID for a pattern with a dot. */
+export function schemaCondition(pattern: string): string {
+  const [regex, ...more] = regexParts(pattern);
+  if (regex === undefined || more.length > 0) throw tooManyDots(pattern);
+  return matches('n.nspname', regex);
+}
+
+/** A condition on `n.nspname` and `c.relname`; without a schema the relation must be on the search path. */
+export function tableCondition(pattern: string): string {
+  const parts = regexParts(pattern);
+  const [first = '', second] = parts;
+  if (parts.length > 2) throw tooManyDots(pattern);
+  if (second === undefined)
+    return `(${matches('c.relname', first)} AND pg_catalog.pg_table_is_visible(c.oid))`;
+  return `(${matches('c.relname', second)} AND ${matches('n.nspname', first)})`;
+}
+
+/** Patterns that name exactly these tables, several tables to a pattern, since pg_dump runs a query for each. */
+export function patternsForTables(tables: readonly { schema: string; name: string }[]): string[] {
+  const perPattern = 100;
+  const bySchema = Map.groupBy(tables, table => table.schema);
+  const patterns: string[] = [];
+  for (const [schema, members] of bySchema) {
+    for (let first = 0; first < members.length; first += perPattern) {
+      const names = members.slice(first, first + perPattern).map(table => quoteName(table.name));
+      patterns.push(`${quoteName(schema)}.${names.length === 1 ? names[0] : `(${names.join('|')})`}`);
+    }
+  }
+  return patterns;
+}
+
+function matches(column: string, regex: string): string {
+  return `${column} OPERATOR(pg_catalog.~) ${quoteLiteral(regex)} COLLATE pg_catalog."default"`;
+}
+
+function tooManyDots(pattern: string): PgkeepError {
+  return new PgkeepError('OPTION_INVALID', `the pattern ${JSON.stringify(pattern)} has too many dots`, {
+    hint: 'put names with dots in double quotes',
+  });
+}

@@ -1,0 +1,197 @@
+// The one view of the database a backup is taken from. Tables are locked before the snapshot is taken (LOCK TABLE
+// takes none), so nothing can be altered, truncated or dropped between what the snapshot sees and what is read.
+import { setTimeout as sleep } from 'node:timers/promises';
+import type pg from 'pg';
+import { PgkeepError, throwIfAborted } from '../base/errors.ts';
+import { type Relation, readRelations, type Selection } from './catalog.ts';
+import { openClient, queryRows } from './client.ts';
+import { quoteQualified } from './identifiers.ts';
+import { translateDatabaseError } from './server-error.ts';
+import type { DatabaseTarget } from './target.ts';
+
+export interface SourceSnapshot {
+  /** For SET TRANSACTION SNAPSHOT and pg_dump --snapshot. */
+  id: string;
+  /** pg_current_snapshot(): xmin:xmax:xip-list, 64-bit ids. */
+  xids: string;
+  /** The WAL position when it was taken (replayed, on a standby), and whether WAL up to it reached the disk. */
+  walPosition: string;
+  isWalFlushed: boolean;
+  takenAt: Date;
+  relations: Relation[];
+}
+
+const attempts = 10;
+const tablesPerLock = 500;
+const flushWaitMs = 5_000;
+
+/**
+ * Locks every selected table ACCESS SHARE and takes the snapshot, in a transaction that stays open on `client`:
+ * ending it ends the locks and the snapshot's use to others.
+ * @throws PgkeepError DATABASE_PRIVILEGE and ROW_SECURITY naming all tables concerned, LOCK_TIMEOUT, CATALOG_UNSTABLE.
+ */
+export async function takeSnapshot(
+  client: pg.Client,
+  target: DatabaseTarget,
+  selection: Selection,
+  lockTimeoutMs: number,
+  isStandby: boolean,
+  signal: AbortSignal | undefined,
+): Promise<SourceSnapshot> {
+  for (let attempt = 1; attempt <= attempts; attempt++) {
+    throwIfAborted(signal);
+    const found = await readRelations(client, selection);
+    requireReadable(found);
+    const wanted = lockable(found);
+    await queryRows(
+      client,
+      'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY',
+      'beginning the backup transaction',
+    );
+    if (await lockAll(client, target, wanted, lockTimeoutMs)) {
+      const snapshot = await exportSnapshot(client, isStandby);
+      const relations = await readRelations(client, selection);
+      const locked = new Set(wanted.map(relation => relation.oid));
+      if (lockable(relations).every(relation => locked.has(relation.oid))) {
+        const isWalFlushed = isStandby || (await waitForFlush(client, snapshot.walPosition, signal));
+        return { ...snapshot, isWalFlushed, relations };
+      }
+    }
+    await queryRows(client, 'ROLLBACK', 'beginning again');
+  }
+  throw new PgkeepError(
+    'CATALOG_UNSTABLE',
+    `tables were created or dropped at each of ${attempts} attempts to begin the backup`,
+    {
+      hint: 'leave out the schema where that happens with --exclude-schema, or run at a quieter time',
+    },
+  );
+}
+
+/** Tables to lock: what belongs to an extension is pg_dump's to read, where it has to be read at all. */
+function lockable(relations: readonly Relation[]): Relation[] {
+  return relations.filter(
+    relation =>
+      relation.isSelected && relation.extension === null && (relation.kind === 'r' || relation.kind === 'p'),
+  );
+}
+
+function requireReadable(relations: readonly Relation[]): void {
+  const tables = lockable(relations);
+  const sequences = relations.filter(
+    relation => relation.isSelected && relation.extension === null && relation.kind === 'S',
+  );
+  const unreadable = [...tables, ...sequences].filter(relation => !relation.canRead).map(qualified);
+  if (unreadable.length > 0) {
+    throw new PgkeepError('DATABASE_PRIVILEGE', `the role may not read ${listNames(unreadable)}`, {
+      hint: `GRANT USAGE on the schema and SELECT on the table to it (or pg_read_all_data), or leave them out with --exclude-table`,
+      context: { tables: unreadable },
+    });
+  }
+  const hidden = tables.filter(relation => relation.hidesRows && relation.isDataSelected).map(qualified);
+  if (hidden.length > 0) {
+    throw new PgkeepError(
+      'ROW_SECURITY',
+      `row-level security hides rows of ${listNames(hidden)} from the role: the backup would be short`,
+      {
+        hint: 'connect as the owner of the tables or a role with BYPASSRLS, or leave them out with --exclude-table-data',
+        context: { tables: hidden },
+      },
+    );
+  }
+}
+
+/** @returns false when a table was dropped or renamed since it was listed. */
+async function lockAll(
+  client: pg.Client,
+  target: DatabaseTarget,
+  relations: readonly Relation[],
+  lockTimeoutMs: number,
+): Promise<boolean> {
+  try {
+    await client.query(`SET LOCAL lock_timeout = ${lockTimeoutMs}`);
+    for (let first = 0; first < relations.length; first += tablesPerLock) {
+      const names = relations
+        .slice(first, first + tablesPerLock)
+        .map(relation => `ONLY ${quoteQualified(relation.schema, relation.name)}`);
+      await client.query(`LOCK TABLE ${names.join(', ')} IN ACCESS SHARE MODE`);
+    }
+    await client.query('SET LOCAL lock_timeout = 0');
+    return true;
+  } catch (error) {
+    const failure = translateDatabaseError(error, 'locking the tables');
+    switch (failure.context.sqlstate) {
+      case '42P01':
+      case '3F000':
+        return false;
+      case '55P03':
+        throw await lockTimeout(target, relations, lockTimeoutMs);
+      default:
+        throw failure;
+    }
+  }
+}
+
+async function lockTimeout(
+  target: DatabaseTarget,
+  relations: readonly Relation[],
+  lockTimeoutMs: number,
+): Promise<PgkeepError> {
+  const client = await openClient(target);
+  try {
+    const [holder] = await queryRows(
+      client,
+      `SELECT l.relation::regclass::text AS name, l.pid, coalesce(a.query, '') AS query
+       FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+       WHERE l.mode = 'AccessExclusiveLock' AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+         AND l.relation IN (${relations.map(relation => relation.oid).join(',')})
+       ORDER BY l.granted DESC LIMIT 1`,
+      'looking for who holds the lock',
+    );
+    const who = holder ? `${holder.name}, held by process ${holder.pid} (${holder.query})` : 'a table';
+    return new PgkeepError('LOCK_TIMEOUT', `could not lock ${who} within ${lockTimeoutMs} ms`, {
+      hint: 'run again when that statement has ended, or raise --lock-timeout',
+    });
+  } finally {
+    await client.end();
+  }
+}
+
+async function exportSnapshot(client: pg.Client, isStandby: boolean) {
+  const position = isStandby ? 'pg_last_wal_replay_lsn()' : 'pg_current_wal_insert_lsn()';
+  const [row] = await queryRows(
+    client,
+    `SELECT pg_catalog.pg_export_snapshot() AS id, pg_catalog.pg_current_snapshot()::text AS xids, pg_catalog.${position}::text AS lsn`,
+    'exporting the snapshot',
+  );
+  return { id: row?.id ?? '', xids: row?.xids ?? '', walPosition: row?.lsn ?? '', takenAt: new Date() };
+}
+
+/** Waits until what the snapshot sees would survive a crash of the server. */
+async function waitForFlush(
+  client: pg.Client,
+  position: string,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  const deadline = Date.now() + flushWaitMs;
+  for (;;) {
+    throwIfAborted(signal);
+    const [row] = await queryRows(
+      client,
+      `SELECT pg_catalog.pg_current_wal_flush_lsn() >= '${position}' AS flushed`,
+      'waiting for WAL to be flushed',
+    );
+    if (row?.flushed === 't') return true;
+    if (Date.now() > deadline) return false;
+    await sleep(50);
+  }
+}
+
+function qualified(relation: Relation): string {
+  return `${relation.schema}.${relation.name}`;
+}
+
+function listNames(names: readonly string[]): string {
+  const shown = names.slice(0, 10).join(', ');
+  return names.length > 10 ? `${shown} and ${names.length - 10} more tables` : shown;
+}
