@@ -150,28 +150,34 @@ function firstSurplus(some: readonly string[], others: readonly string[]): strin
 
 /**
  * The schema text, one fact per object. pg_dump orders equal names by oid, so the order of objects says nothing;
- * what one object inherits from the text before it (two SET statements) is written to the object itself.
+ * what an object takes from the text before it (two SET statements) is written to the object itself.
  */
 function readDefinitions(text: string): Map<string, string> {
-  const settings = { default_tablespace: '', default_table_access_method: '' };
   const facts = new Map<string, string>();
+  let inherited = { tablespace: '', accessMethod: '' };
   const [preamble = '', ...parts] = text.split(/^--\n-- Name: (.+)\n--\n/m);
-  facts.set('definition of the session', preamble.replace(/^(-- Dumped|\\restrict).*\n/gm, ''));
+  const keep = (name: string, part: string) => {
+    const own = inherited;
+    inherited = { ...own };
+    const body = part
+      .replace(/^-- Dumped .*\n|^\\(un)?restrict .*\n|^--\n-- PostgreSQL database dump complete\n--\n/gm, '')
+      .replace(/^SET default_(tablespace|table_access_method) = (.*);\n/gm, (_, setting, value) => {
+        inherited[setting === 'tablespace' ? 'tablespace' : 'accessMethod'] = value;
+        return '';
+      });
+    const context: string[] = [];
+    if (/; Type: (TABLE|MATERIALIZED VIEW|INDEX|CONSTRAINT);/.test(name)) context.push(own.tablespace);
+    if (/; Type: (TABLE|MATERIALIZED VIEW);/.test(name) && !/^PARTITION BY /m.test(body)) {
+      context.push(own.accessMethod);
+    }
+    const definition = withoutColumnOrder(body).trim();
+    const note = context.length === 0 ? '' : `\n-- stored by ${context.join(' ')}`;
+    facts.set(name, (facts.get(name) ?? '') + definition + note);
+  };
+  keep('definition of the session', preamble);
   for (let i = 0; i < parts.length; i += 2) {
-    const name = `definition of ${parts[i]}`;
-    const isTable = /; Type: (TABLE|MATERIALIZED VIEW);/.test(name);
-    const shared = isTable ? Object.values(settings).join('') : '';
-    const body = (parts[i + 1] ?? '')
-      .replace(/^\\unrestrict .*\n/gm, '')
-      .replace(/^--\n-- PostgreSQL database dump complete\n--\n/m, '')
-      .replace(
-        /^SET (default_tablespace|default_table_access_method) = .*;\n/gm,
-        (statement, setting: keyof typeof settings) => {
-          settings[setting] = statement;
-          return '';
-        },
-      );
-    facts.set(name, (facts.get(name) ?? '') + shared + (isTable ? withoutColumnOrder(body) : body).trim());
+    // The owner is in the text too; in the name it would give everything that belongs to a table another name.
+    keep(`definition of ${parts[i]?.replace(/; Owner: .*$/, '')}`, parts[i + 1] ?? '');
   }
   return facts;
 }
