@@ -1,7 +1,8 @@
 // The command line: argv in, exit code out. Everything a command needs of the process comes through io.
 // Commands are loaded when chosen, so that help and completion stay instant.
-import { exitCodes, PgkeepError } from '../base/errors.ts';
+import { exitCodes } from '../base/errors.ts';
 import { commandTable } from './commands/table.ts';
+import { abortAtSignal, withInterruption } from './interruption.ts';
 import { type Io, processIo } from './io.ts';
 import { type CommandLine, parseCommandLine } from './options/parse-command-line.ts';
 import { resolveOptions } from './options/resolve.ts';
@@ -24,7 +25,7 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
     return exitCodes.success;
   } catch (error) {
     const asJson = argv.includes('--json');
-    return await reportError(interrupted(error, interruption.signal), asJson, io);
+    return await reportError(withInterruption(error, interruption.signal), asJson, io);
   } finally {
     interruption.stop();
   }
@@ -40,24 +41,4 @@ async function execute<C extends CommandName>(
   for (const warning of settings.warnings) await reportWarning(warning, undefined, io);
   const command = await commandTable[name].load();
   await command.run({ ...settings, argument: commandLine.argument, signal, io });
-}
-
-/** The first signal lets the operation clean up after itself; the second one does not wait for that. */
-function abortAtSignal(io: Io): { signal: AbortSignal; stop: () => void } {
-  const controller = new AbortController();
-  const stop = io.onSignal(name => {
-    if (controller.signal.aborted) {
-      io.exit(exitCodes.interrupted);
-      return;
-    }
-    io.stderr.write('\npgkeep: stopping and cleaning up; a second Ctrl-C leaves at once\n');
-    controller.abort(new PgkeepError('INTERRUPTED', `the run was ended by ${name}`));
-  });
-  return { signal: controller.signal, stop };
-}
-
-/** After a signal, foreign errors are its echo (AbortError, a closed socket). */
-function interrupted(error: unknown, signal: AbortSignal): unknown {
-  if (!signal.aborted || error instanceof PgkeepError) return error;
-  return new PgkeepError('INTERRUPTED', 'the run was interrupted', { cause: error });
 }

@@ -38,6 +38,11 @@ ${commands.map(commandCase).join('\n')}
   esac
   COMPREPLY=($(compgen -W "$words" -- "$cur"))
 }
+_pgkeep_paths() {
+  mapfile -t COMPREPLY < <(compgen "$1" -- "$2")
+  # lets readline quote names with spaces and put a slash after folders
+  compopt -o filenames 2> /dev/null
+}
 complete -F _pgkeep pgkeep
 `;
 
@@ -51,11 +56,7 @@ complete -F _pgkeep pgkeep
 
 /** After a flag with a value: files, folders, or nothing to offer. */
 function valueCases(command: CompletedCommand): string[] {
-  const kinds = {
-    file: 'COMPREPLY=($(compgen -f -- "$cur"))',
-    folder: 'COMPREPLY=($(compgen -d -- "$cur"))',
-    other: '',
-  };
+  const kinds = { file: '_pgkeep_paths -f "$cur"', folder: '_pgkeep_paths -d "$cur"', other: '' };
   return Object.entries(kinds).flatMap(([kind, action]) => {
     const patterns = command.flags
       .filter(flag => flag.value?.kind === kind)

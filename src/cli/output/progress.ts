@@ -1,12 +1,12 @@
 // What a run is doing, on stderr: one redrawn line on a terminal, else a line per step and now and then one between.
-import type { Ora } from 'ora';
 import { formatBytes, formatDuration } from '../../base/units.ts';
 import type { OperationEvent } from '../../operations/events.ts';
 import type { Io } from '../io.ts';
 import { phaseWords } from './phases.ts';
 import { RateMeter } from './rate-meter.ts';
+import { RedrawnLine } from './redrawn-line.ts';
 import { warningText } from './report.ts';
-import { hasColors, styleFor } from './style.ts';
+import { styleFor } from './style.ts';
 
 export interface Progress {
   /** Takes the events of an operation. */
@@ -22,15 +22,17 @@ const plainIntervalMs = 10_000;
 /** Starts showing a run. With `quiet` only warnings are shown. */
 export async function startProgress(quiet: boolean, io: Io): Promise<Progress> {
   const style = await styleFor(io.stderr, io);
-  const spinner = quiet || !isInteractive(io) ? undefined : await startSpinner(io);
+  const line = quiet || !isInteractive(io) ? undefined : new RedrawnLine(io.stderr);
   const warned = new Set<string>();
   const describe = progressWords();
-  const showStep = quiet ? () => {} : spinner ? redraw(spinner) : plainLines(io);
+  const showStep = quiet ? () => {} : line ? (text: string) => line.set(text) : plainLines(io);
 
   const warn = (message: string, hint?: string) => {
     if (warned.has(message)) return;
     warned.add(message);
-    printBeside(spinner, warningText(message, hint, style), io);
+    const text = warningText(message, hint, style);
+    if (line) line.printAbove(text);
+    else io.stderr.write(text);
   };
   return {
     onEvent(event) {
@@ -40,7 +42,7 @@ export async function startProgress(quiet: boolean, io: Io): Promise<Progress> {
     warn: messages => {
       for (const message of messages) warn(message);
     },
-    stop: () => spinner?.stop(),
+    stop: () => line?.stop(),
   };
 }
 
@@ -49,25 +51,7 @@ function isInteractive(io: Io): boolean {
   return io.stderr.isTTY === true && !io.env.CI && io.env.TERM !== 'dumb';
 }
 
-async function startSpinner(io: Io): Promise<Ora> {
-  const { default: ora } = await import('ora');
-  return ora({
-    stream: io.stderr,
-    text: 'starting',
-    color: hasColors(io.stderr, io.env) ? 'cyan' : false,
-    // Reading stdin would take Ctrl-C away from the signal handler.
-    discardStdin: false,
-    isEnabled: true,
-  }).start();
-}
-
 type ShowStep = (text: string, isNewPhase: boolean, atMs: number) => void;
-
-function redraw(spinner: Ora): ShowStep {
-  return text => {
-    spinner.text = text;
-  };
-}
 
 function plainLines(io: Io): ShowStep {
   let lastMs = Number.NEGATIVE_INFINITY;
@@ -101,10 +85,4 @@ function progressWords(): (event: Exclude<OperationEvent, { type: 'warning' }>, 
     ];
     return `${step}: ${facts.join(', ')}`;
   };
-}
-
-function printBeside(spinner: Ora | undefined, text: string, io: Io): void {
-  spinner?.clear();
-  io.stderr.write(text);
-  spinner?.render();
 }

@@ -1,0 +1,88 @@
+// bin/pgkeep.js and what was built into dist, as a process of its own.
+
+import { execFile } from 'node:child_process';
+import { cpSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { promisify } from 'node:util';
+import { describe, expect, test } from 'vitest';
+import { runCli } from '../support/cli-io.ts';
+import { makeTempFolder } from '../support/temp-folder.ts';
+
+const program = resolve(import.meta.dirname, '../../bin/pgkeep.js');
+const execute = promisify(execFile);
+
+async function runNode(args: readonly string[], cwd = makeTempFolder('cli').path) {
+  const result = await execute(process.execPath, args, { cwd, env: { PATH: process.env.PATH } }).catch(
+    (error: { code: number; stdout: string; stderr: string }) => error,
+  );
+  return { exitCode: 'code' in result ? result.code : 0, out: result.stdout, err: result.stderr };
+}
+
+/** A module to load before the program. */
+const before = (source: string) => ['--import', `data:text/javascript,${encodeURIComponent(source)}`];
+
+test('says the same as the sources do', async () => {
+  for (const argv of [['--help'], ['restore', '--help'], ['crate'], ['create', '--jobs', '0', '--json']]) {
+    const built = await runNode([program, ...argv]);
+    // Off a terminal the width is the same.
+    expect(built).toEqual(await runCli(argv));
+  }
+});
+
+test('help loads neither an operation nor the packages that operations and colours need', async () => {
+  const { err } = await runNode(
+    [
+      ...before(`import { registerHooks } from 'node:module';
+      registerHooks({ load(url, context, next) { console.error(url); return next(url, context); } });`),
+      ...[program, '--help'],
+    ].flat(),
+  );
+  const loaded = err.split('\n').filter(url => url.startsWith('file:'));
+  expect(loaded.filter(url => url.includes('/commander/')).length).toBeGreaterThan(0);
+  expect(loaded.filter(url => /\/node_modules\/(?!commander\/)|\/dist\/(?!cli\/|base\/)/.test(url))).toEqual(
+    [],
+  );
+});
+
+test.each([['--help'], ['completion', 'bash']])('%s %s answers within 150 ms', async (...argv) => {
+  const cwd = makeTempFolder('cli').path;
+  const durations: number[] = [];
+  // The best of several: what else the machine does is not the program's time.
+  for (let run = 0; run < 8; run++) {
+    const start = performance.now();
+    await runNode([program, ...argv], cwd);
+    durations.push(performance.now() - start);
+  }
+  expect(Math.min(...durations)).toBeLessThan(150);
+});
+
+describe('says what to do', () => {
+  test('on a Node that is too old', async () => {
+    const pretend = `Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '22.17.1' } });`;
+    expect(await runNode([...before(pretend), program, '--help'])).toEqual({
+      exitCode: 1,
+      out: '',
+      err: expect.stringMatching(
+        /^pgkeep: pgkeep needs Node\.js 22\.18 or newer, and this is 22\.17\.1\nhint: install /,
+      ),
+    });
+  });
+
+  test('when it was not built', async () => {
+    const checkout = makeTempFolder('cli').path;
+    mkdirSync(join(checkout, 'bin'));
+    cpSync(program, join(checkout, 'bin/pgkeep.js'));
+    writeFileSync(join(checkout, 'package.json'), '{ "type": "module" }');
+    expect(await runNode([join(checkout, 'bin/pgkeep.js'), 'list'])).toEqual({
+      exitCode: 1,
+      out: '',
+      err: 'pgkeep: pgkeep has not been built yet\nhint: run `npm run build`\n',
+    });
+  });
+});
+
+test('does not mind a reader that goes away', async () => {
+  const script = '{ sleep 0.2; "$0" "$1" completion bash; echo "exit code $?" >&2; } | true';
+  const { stderr } = await execute('bash', ['-c', script, process.execPath, program]);
+  expect(stderr).toBe('exit code 0\n');
+});

@@ -1,0 +1,122 @@
+// docs/configuration.md and docs/backup.config.schema.json, written from the option table.
+
+import { allOptions, type OptionRow } from '../../../src/cli/options/table.ts';
+
+export function configurationDocument(): string {
+  return `# Configuration
+
+<!-- Written from src/cli/options/table.ts; after a change there: npx vitest run --config test/vitest.config.ts -u documents -->
+
+An option is looked for in this order, and the first place that has it wins:
+
+1. the flag on the command line
+2. the environment
+3. the file \`.env\` in the working folder
+4. the configuration file: \`backup.config.json\` in the working folder, or the one of \`--config\`
+5. the default
+
+A variable that is set to nothing counts as not set. Everything wrong with the options is reported at once, each
+with the place it came from, before anything is connected to or written. A boolean that the environment or the
+file turned on is turned off by its flag with \`no-\` in front (\`--no-private-metadata\`), and the other way round.
+
+## Secrets
+
+The encryption key has neither a flag nor a place in the configuration file: flags show up in the list of processes,
+and configuration files are committed. Set \`BACKUP_ENCRYPTION_KEY\` in the environment or in \`.env\`, or put the key in a
+file and name the file. Passwords of databases belong in \`DATABASE_URL\` and \`RESTORE_DATABASE_URL\`, in \`PGPASSWORD\`, or in
+\`~/.pgpass\`. A URL given as a flag may hold a password, but brings a warning; in the configuration file it is refused.
+
+## PostgreSQL's own variables
+
+Without a URL the database is the one that libpq's variables name: \`PGHOST\`, \`PGPORT\`, \`PGDATABASE\`, \`PGUSER\`,
+\`PGPASSWORD\`, \`PGPASSFILE\`, \`PGSSLMODE\` and so on, from the environment or from \`.env\`.
+
+## How values are written
+
+| kind | in flags and environment | in the file |
+| --- | --- | --- |
+| number | \`4\` | \`4\` |
+| yes or no | the flag alone; \`true\`, \`yes\`, \`on\`, \`1\` or \`false\`, \`no\`, \`off\`, \`0\` in the environment | \`true\`, \`false\` |
+| time span | \`500ms\`, \`30s\`, \`5m\`, \`1h30m\`, \`7d\` | \`"30s"\` |
+| list | the flag repeated | \`["public.a", "public.b"]\` |
+| file, folder | from the working folder; \`~/\` is the home folder | from the folder of the configuration file |
+
+## All options
+
+| flag | environment | key in the file | default | commands | meaning |
+| --- | --- | --- | --- | --- | --- |
+${allOptions()
+  .map(([, row]) => optionLine(row))
+  .join('\n')}
+
+Patterns of schemas and tables are those of \`pg_dump\`: \`*\` and \`?\` stand for any characters, double quotes keep
+capitals and odd characters, \`schema.table\` names both.
+
+## The configuration file
+
+\`\`\`json
+{
+  "$schema": "./node_modules/pgkeep/docs/backup.config.schema.json",
+  "repository": "./backups",
+  "jobs": 4,
+  "excludeTableData": ["public.sessions", "public.audit_*"],
+  "lockTimeout": "30s"
+}
+\`\`\`
+
+A key that is not in the table is an error, so that a slip of the pen does not pass for a setting.
+[backup.config.schema.json](backup.config.schema.json) describes the file to editors.
+
+## Colours and progress
+
+\`NO_COLOR\` turns colours off, \`FORCE_COLOR\` turns them on where there is no terminal. On a terminal progress is one line
+that is redrawn; elsewhere, and where \`CI\` is set, it is a line per step and at most one every ten seconds between.
+`;
+}
+
+function optionLine(row: OptionRow): string {
+  const cells = [
+    code(row.flags),
+    (row.env ?? []).map(code).join(', '),
+    code(row.config),
+    row.type === 'boolean' ? '' : code(row.default),
+    row.commands.join(', '),
+    row.help.replaceAll('|', '\\|'),
+  ];
+  return `| ${cells.join(' | ')} |`;
+}
+
+function code(text: string | number | undefined): string {
+  return text === undefined ? '' : `\`${text}\``;
+}
+
+/** The JSON schema of the configuration file, formatted as the project formats JSON. */
+export function configSchema(): string {
+  const properties: Record<string, object> = { $schema: { type: 'string' } };
+  for (const [, row] of allOptions()) {
+    if (row.config !== undefined) properties[row.config] = { description: row.help, ...schemaOf(row) };
+  }
+  const schema = {
+    $schema: 'https://json-schema.org/draft/2020-12/schema',
+    title: 'backup.config.json of pgkeep',
+    type: 'object',
+    additionalProperties: false,
+    properties,
+  };
+  return `${JSON.stringify(schema, null, 2)}\n`;
+}
+
+function schemaOf(row: OptionRow): object {
+  switch (row.type) {
+    case 'boolean':
+      return { type: 'boolean', ...(row.default !== undefined && { default: row.default }) };
+    case 'integer':
+      return { type: 'integer', minimum: row.min, maximum: row.max, default: row.default };
+    case 'duration':
+      return { type: 'string', pattern: '^(0|(\\d+(\\.\\d+)?(ms|[smhdw]))+)$', default: row.default };
+    case 'list':
+      return { type: 'array', items: { type: 'string', minLength: 1 } };
+    default:
+      return { type: 'string', minLength: 1, ...(row.default !== undefined && { default: row.default }) };
+  }
+}

@@ -1,0 +1,171 @@
+import { expect, test } from 'vitest';
+import { createdText } from '../../../../src/cli/commands/create.ts';
+import { listText } from '../../../../src/cli/commands/list.ts';
+import { planText, restoredText } from '../../../../src/cli/commands/restore.ts';
+import { shownText } from '../../../../src/cli/commands/show.ts';
+import { styleFor } from '../../../../src/cli/output/style.ts';
+import type { CreateBackupResult } from '../../../../src/operations/create-backup.ts';
+import type { RestoreBackupResult } from '../../../../src/operations/restore-backup.ts';
+import type { BackupMetadata } from '../../../../src/repository/metadata.ts';
+import { testIo } from '../../../support/cli-io.ts';
+
+const plain = await styleFor(testIo().stdout, testIo());
+
+const created: CreateBackupResult = {
+  id: 'backup-1642684800000-a1b2c3d4',
+  repository: '/srv/backups',
+  database: 'shop',
+  startedAt: '2022-01-20T13:20:00.000Z',
+  finishedAt: '2022-01-20T13:20:02.310Z',
+  durationMs: 2310,
+  tables: 17,
+  rows: 203_114,
+  sizeBytes: 47_291_904,
+  newBytes: 12_902_400,
+  reusedBytes: 2_048,
+  newSegments: 14,
+  reusedSegments: 1,
+  encrypted: true,
+  leftOut: [],
+  globals: { included: true },
+  warnings: [],
+};
+
+const metadata: BackupMetadata = {
+  id: 'backup-1642684800000-a1b2c3d4',
+  timestamp: '2022-01-20T13:20:00.000Z',
+  version: '1.0.0',
+  type: 'database',
+  database: 'shop',
+  tableCount: 17,
+  recordCount: 203_114,
+  checksum: '9f86',
+  encrypted: true,
+  compressed: true,
+  sizeBytes: 47_291_904,
+  storedBytes: 12_904_448,
+  newBytes: 12_902_400,
+  durationMs: 2310,
+  tags: ['nightly', 'eu'],
+  reason: null,
+  complete: true,
+};
+
+test('the summary of a backup', () => {
+  expect(createdText(created, plain)).toMatchInlineSnapshot(`
+    "backup backup-1642684800000-a1b2c3d4 of shop: 17 tables, 203,114 rows, 45.1 MiB in 2.3 s
+    stored 12.3 MiB new, reused 2.00 KiB, encrypted, in /srv/backups
+    "
+  `);
+});
+
+test('the summary of a backup says what is not in it', () => {
+  const partly: CreateBackupResult = {
+    ...created,
+    encrypted: false,
+    leftOut: [{ schema: 'public', name: 'sessions', kind: 'table', reason: 'excluded' }],
+    globals: { included: false, reason: 'the role may not read pg_authid' },
+  };
+  expect(createdText(partly, plain)).toMatchInlineSnapshot(`
+    "backup backup-1642684800000-a1b2c3d4 of shop: 17 tables, 203,114 rows, 45.1 MiB in 2.3 s
+    stored 12.3 MiB new, reused 2.00 KiB, not encrypted, in /srv/backups
+    left out: 1 (pgkeep show backup-1642684800000-a1b2c3d4 says what and why)
+    roles were not included: the role may not read pg_authid
+    "
+  `);
+});
+
+test('the list of backups', () => {
+  const older = {
+    ...metadata,
+    id: 'backup-1642598400000-00000000',
+    database: 'crm',
+    tags: [],
+    tableCount: 1,
+  };
+  expect(listText([metadata, older], plain)).toMatchInlineSnapshot(`
+    "ID                             TAKEN (UTC)          DATABASE  TABLES     ROWS      SIZE    STORED       NEW   TOOK  TAGS
+    backup-1642684800000-a1b2c3d4  2022-01-20 13:20:00  shop          17  203,114  45.1 MiB  12.3 MiB  12.3 MiB  2.3 s  nightly eu
+    backup-1642598400000-00000000  2022-01-20 13:20:00  crm            1  203,114  45.1 MiB  12.3 MiB  12.3 MiB  2.3 s
+    "
+  `);
+});
+
+test('one backup in full', () => {
+  const text = shownText(
+    {
+      metadata,
+      repository: '/srv/backups',
+      serverVersion: '17.10',
+      toolVersion: '1.0.0',
+      pgDumpVersion: '17.10',
+      snapshot: { walPosition: '0/16B3748' },
+      startedAt: '2022-01-20T13:20:00.000Z',
+      finishedAt: '2022-01-20T13:20:02.310Z',
+      durationMs: 2310,
+      tables: [
+        {
+          schema: 'public',
+          name: 'order',
+          rows: 203_000,
+          bytes: 47_000_000,
+          newBytes: 12_000_000,
+          reusedBytes: 0,
+        },
+        { schema: 'public', name: 'odd\nname', rows: 114, bytes: 2048, newBytes: 0, reusedBytes: 512 },
+      ],
+      leftOut: [{ schema: 'public', name: 'sessions', kind: 'table', reason: 'rows excluded' }],
+      globals: { included: false, reason: 'not asked for' },
+      newBytes: 12_902_400,
+      reusedBytes: 2048,
+      sizeBytes: 47_291_904,
+      storedBytes: 12_904_448,
+    },
+    plain,
+  );
+  expect(text).toMatchInlineSnapshot(`
+    "Backup      backup-1642684800000-a1b2c3d4
+    Repository  /srv/backups
+    Database    shop
+    Taken       2022-01-20 13:20:00 UTC, in 2.3 s
+    Snapshot    at WAL position 0/16B3748
+    Versions    server 17.10, pg_dump 17.10, pgkeep 1.0.0
+    Contents    17 tables, 203,114 rows
+    Size        45.1 MiB, stored in 12.3 MiB
+    Stored      12.3 MiB new, 2.00 KiB reused
+    Encrypted   yes
+    Roles       not included: not asked for
+    Tags        nightly eu
+
+    TABLE                ROWS      SIZE       NEW  REUSED
+    public.order      203,000  44.8 MiB  11.4 MiB     0 B
+    public.odd\\nname      114  2.00 KiB       0 B   512 B
+
+    Left out
+    NAME             KIND   WHY
+    public.sessions  table  rows excluded
+    "
+  `);
+});
+
+const restored: RestoreBackupResult = {
+  backup: 'backup-1642684800000-a1b2c3d4',
+  database: 'shop_copy',
+  dryRun: false,
+  tables: 17,
+  rows: 203_114,
+  bytes: 47_291_904,
+  durationMs: 65_000,
+  plan: ['create the database shop_copy', 'copy the rows'],
+  warnings: [],
+};
+
+test('the plan and the summary of a restore', () => {
+  expect(planText(restored) + restoredText(restored, plain)).toMatchInlineSnapshot(`
+    "backup-1642684800000-a1b2c3d4 into shop_copy:
+      1. create the database shop_copy
+      2. copy the rows
+    restored backup-1642684800000-a1b2c3d4 into shop_copy: 17 tables, 203,114 rows, 45.1 MiB in 1 min 05 s
+    "
+  `);
+});

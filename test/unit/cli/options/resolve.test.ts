@@ -1,0 +1,198 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeEach, describe, expect, test } from 'vitest';
+import { PgkeepError } from '../../../../src/base/errors.ts';
+import { type GivenFlags, resolveOptions, type Settings } from '../../../../src/cli/options/resolve.ts';
+import type { CommandName, OptionName } from '../../../../src/cli/options/table.ts';
+import { makeTempFolder } from '../../../support/temp-folder.ts';
+
+let cwd: string;
+
+beforeEach(() => {
+  cwd = makeTempFolder('options').path;
+});
+
+function resolve<C extends CommandName>(
+  command: C,
+  flags: Partial<Record<OptionName, string | boolean | readonly string[]>> = {},
+  env: Record<string, string> = {},
+): Settings<C> {
+  const given: GivenFlags = new Map(Object.entries(flags) as [OptionName, string][]);
+  return resolveOptions(command, given, { cwd, env, now: () => 0 });
+}
+
+function failure(act: () => unknown): PgkeepError {
+  try {
+    act();
+  } catch (error) {
+    if (error instanceof PgkeepError) return error;
+    throw error;
+  }
+  throw new Error('nothing was thrown');
+}
+
+const write = (name: string, text: string) => writeFileSync(join(cwd, name), text);
+
+describe('precedence', () => {
+  test('is flag, environment, .env, configuration file, default', () => {
+    expect(resolve('create').options.jobs).toBe(2);
+    write('backup.config.json', '{ "jobs": 3 }');
+    expect(resolve('create').options.jobs).toBe(3);
+    write('.env', 'PGKEEP_JOBS=4\n');
+    expect(resolve('create').options.jobs).toBe(4);
+    expect(resolve('create', {}, { PGKEEP_JOBS: '5' }).options.jobs).toBe(5);
+    expect(resolve('create', { jobs: '6' }, { PGKEEP_JOBS: '5' }).options.jobs).toBe(6);
+  });
+
+  test('takes a name that is set to nothing for not set', () => {
+    expect(resolve('create', {}, { PGKEEP_JOBS: '' }).options.jobs).toBe(2);
+    write('.env', 'BACKUP_ENCRYPTION_KEY=\n');
+    expect(resolve('create').options.encryptionKey).toBeUndefined();
+  });
+
+  test('lets a flag turn off what the file turned on', () => {
+    write('backup.config.json', '{ "privateMetadata": true, "encryption": false }');
+    expect(resolve('create').options).toMatchObject({ privateMetadata: true, encryption: false });
+    expect(resolve('create', { privateMetadata: false, encryption: true }).options).toMatchObject({
+      privateMetadata: false,
+      encryption: true,
+    });
+  });
+});
+
+describe('the repository', () => {
+  test('is ./backups, or what BACKUP_STORAGE_PATH or BACKUP_REPOSITORY say', () => {
+    expect(resolve('list').options.repository).toBe(join(cwd, 'backups'));
+    const env = { BACKUP_STORAGE_TYPE: 'local', BACKUP_STORAGE_PATH: '/a' };
+    expect(resolve('list', {}, env).options.repository).toBe('/a');
+    expect(resolve('list', {}, { ...env, BACKUP_REPOSITORY: '/b' }).options.repository).toBe('/b');
+  });
+
+  test('of a kind that is not supported is refused, unless a place of another kind outranks it', () => {
+    const env = { BACKUP_STORAGE_TYPE: 's3' };
+    expect(failure(() => resolve('list', {}, env))).toMatchObject({
+      code: 'OPTION_INVALID',
+      message: "BACKUP_STORAGE_TYPE: 's3' is not a kind of storage that this version knows",
+      hint: 'supported: local',
+    });
+    expect(resolve('list', { repository: '/c' }, env).options.repository).toBe('/c');
+    expect(resolve('list', {}, { ...env, BACKUP_REPOSITORY: '/b' }).options.repository).toBe('/b');
+  });
+
+  test('in the configuration file starts from the folder of that file', () => {
+    const folder = makeTempFolder('config').path;
+    writeFileSync(join(folder, 'other.json'), '{ "repository": "kept" }');
+    expect(resolve('list', { config: join(folder, 'other.json') }).options.repository).toBe(
+      join(folder, 'kept'),
+    );
+  });
+});
+
+describe('problems', () => {
+  test('are all named at once, each with its source', () => {
+    write('.env', 'PGKEEP_LOCK_TIMEOUT=soon\n');
+    write('backup.config.json', '{ "compressionLevel": 99, "jbos": 3 }');
+    const error = failure(() => resolve('create', { jobs: 'many' }, { PGKEEP_MAX_BLOCKING: '30' }));
+    expect(error.code).toBe('OPTION_INVALID');
+    expect(error.context.problems).toEqual([
+      "compressionLevel in backup.config.json: '99' is not a whole number from 1 to 19",
+      'jbos in backup.config.json: is not a key of this file',
+      "--jobs: 'many' is not a whole number from 1 to 64",
+      "PGKEEP_LOCK_TIMEOUT in .env: 'soon' is not a time such as 500ms, 30s, 5m or 2h",
+      "PGKEEP_MAX_BLOCKING: '30' is not a time such as 500ms, 30s, 5m or 2h",
+    ]);
+    expect(error.message).toContain('5 options cannot be used:\n  compressionLevel');
+    expect(error.hint).toBe('did you mean jobs?');
+  });
+
+  test('of the file alone are CONFIG_INVALID, whatever the command', () => {
+    write('backup.config.json', '{ "compressionLevel": 99 }');
+    expect(failure(() => resolve('list')).code).toBe('CONFIG_INVALID');
+  });
+
+  test('of the environment concern only the commands that use it', () => {
+    expect(resolve('list', {}, { PGKEEP_JOBS: 'many' }).options.json).toBe(false);
+  });
+
+  test('include two keys of the same strength, and two parts that exclude each other', () => {
+    const env = { BACKUP_ENCRYPTION_KEY: 'ab', BACKUP_ENCRYPTION_KEY_FILE: '/k' };
+    expect(failure(() => resolve('show', {}, env)).message).toBe(
+      'BACKUP_ENCRYPTION_KEY_FILE: cannot stand beside BACKUP_ENCRYPTION_KEY: give one of them',
+    );
+    expect(resolve('show', { keyFile: '/k' }, { BACKUP_ENCRYPTION_KEY: 'ab' }).options.keyFile).toBe('/k');
+    expect(failure(() => resolve('restore', { definitionsOnly: true, dataOnly: true })).message).toBe(
+      '--data-only: cannot be combined with --schema-only',
+    );
+  });
+});
+
+describe('the configuration file', () => {
+  test.each([
+    ['{', /^backup\.config\.json is not JSON: /],
+    ['[]', /^backup\.config\.json must hold one JSON object/],
+    ['null', /must hold one JSON object/],
+  ])('holding %s is refused', (text, message) => {
+    write('backup.config.json', text);
+    expect(failure(() => resolve('list'))).toMatchObject({
+      code: 'CONFIG_INVALID',
+      message: expect.stringMatching(message),
+    });
+  });
+
+  test('that was asked for must exist, the usual one need not', () => {
+    expect(failure(() => resolve('list', { config: 'other.json' }))).toMatchObject({
+      code: 'CONFIG_INVALID',
+      message: expect.stringMatching(/^other\.json cannot be read: ENOENT/),
+    });
+    expect(failure(() => resolve('list', {}, { PGKEEP_CONFIG: 'other.json' })).code).toBe('CONFIG_INVALID');
+    expect(resolve('list').options.json).toBe(false);
+  });
+
+  test.each([
+    ['encryptionKey', 'set BACKUP_ENCRYPTION_KEY, or keyFile'],
+    ['databaseUrl', 'set DATABASE_URL, or keep the password in ~/.pgpass'],
+    ['password', 'set DATABASE_URL, or keep the password in ~/.pgpass'],
+  ])('takes no secret: %s', (key, hint) => {
+    write('backup.config.json', JSON.stringify({ [key]: 'hunter2' }));
+    const error = failure(() => resolve('create'));
+    expect(error.hint).toBe(hint);
+    expect(error.message).not.toContain('hunter2');
+  });
+
+  test('takes the URL of a database, but not with a password in it', () => {
+    write('backup.config.json', '{ "$schema": "x", "database": "postgres://shop@localhost/shop" }');
+    expect(resolve('create').options.database).toBe('postgres://shop@localhost/shop');
+    write('backup.config.json', '{ "database": "postgres://shop:hunter2@localhost/shop" }');
+    const error = failure(() => resolve('create'));
+    expect(error).toMatchObject({
+      code: 'CONFIG_INVALID',
+      message: 'database in backup.config.json: holds a password',
+    });
+  });
+});
+
+describe('the database', () => {
+  test('to restore into is RESTORE_DATABASE_URL, else DATABASE_URL', () => {
+    const env = { DATABASE_URL: 'postgres://a/a' };
+    expect(resolve('restore', {}, env).options.to).toBe('postgres://a/a');
+    expect(resolve('restore', {}, { ...env, RESTORE_DATABASE_URL: 'postgres://b/b' }).options.to).toBe(
+      'postgres://b/b',
+    );
+  });
+
+  test('given as a flag with a password brings a warning that does not repeat it', () => {
+    const { warnings } = resolve('restore', { to: 'postgres://u:hunter2@b/b' });
+    expect(warnings).toEqual([
+      'the password in --to is visible in the list of processes; set RESTORE_DATABASE_URL instead',
+    ]);
+    expect(resolve('restore', { to: 'postgres://u@b/b' }).warnings).toEqual([]);
+    expect(resolve('restore', {}, { DATABASE_URL: 'postgres://u:hunter2@b/b' }).warnings).toEqual([]);
+  });
+});
+
+test('the environment passed on has .env under it, and none of the secrets', () => {
+  write('.env', 'PGHOST=a\nPGUSER=shop\nBACKUP_ENCRYPTION_KEY=abc\n');
+  const { environment, options } = resolve('create', {}, { PGHOST: 'b', DATABASE_URL: 'postgres://x/y' });
+  expect(environment).toEqual({ PGHOST: 'b', PGUSER: 'shop' });
+  expect(options.encryptionKey?.reveal()).toBe('abc');
+});
