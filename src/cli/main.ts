@@ -1,6 +1,7 @@
 // The command line: argv in, exit code out. Everything a command needs of the process comes through io.
 // Commands are loaded when chosen, so that help and completion stay instant.
 import { exitCodes } from '../base/errors.ts';
+import { version } from '../base/version.ts';
 import { commandTable } from './commands/table.ts';
 import { abortAtSignal, withInterruption } from './interruption.ts';
 import { type Io, processIo } from './io.ts';
@@ -8,7 +9,6 @@ import { type CommandLine, parseCommandLine } from './options/parse-command-line
 import { resolveOptions } from './options/resolve.ts';
 import type { CommandName } from './options/table.ts';
 import { reportError, reportWarning } from './output/report.ts';
-import { toolVersion } from './version.ts';
 
 /** Runs the command line of the current process and sets its exit code. */
 export async function main(): Promise<void> {
@@ -19,7 +19,7 @@ export async function main(): Promise<void> {
 export async function run(argv: readonly string[], io: Io): Promise<number> {
   const interruption = abortAtSignal(io);
   try {
-    const commandLine = parseCommandLine(argv, toolVersion(), io);
+    const commandLine = parseCommandLine(argv, version, io);
     if ('exitCode' in commandLine) return commandLine.exitCode;
     await execute(commandLine.command, commandLine, interruption.signal, io);
     return exitCodes.success;

@@ -8,14 +8,13 @@ import { type Column, renderTable } from '../output/table.ts';
 import { formatTime } from '../output/time.ts';
 import type { Invocation } from './command.ts';
 
-export async function run({ options, signal, io }: Invocation<'list'>): Promise<void> {
+export async function run({ options, io }: Invocation<'list'>): Promise<void> {
   const backups = await listBackups({
     repository: options.repository,
     database: options.databaseName,
     tags: options.tagFilter,
     since: options.since,
     limit: options.limit,
-    signal,
   });
   if (options.json) {
     printJson(backups, io);

@@ -10,14 +10,13 @@ import { formatTime } from '../output/time.ts';
 import type { Invocation } from './command.ts';
 
 export async function run(invocation: Invocation<'show'>): Promise<void> {
-  const { options, argument, signal, io } = invocation;
+  const { options, argument, io } = invocation;
   const backup = chosenBackup(argument, options.backupId) ?? 'latest';
   const shown = await showBackup({
     repository: options.repository,
     encryptionKey: readEncryptionKey(invocation),
     backup,
     database: options.databaseName,
-    signal,
   });
   if (options.json) printJson(shown, io);
   else io.stdout.write(shownText(shown, await styleFor(io.stdout, io)));
@@ -37,8 +36,8 @@ function facts(shown: ShownBackup, style: Style): string {
     ['Backup', metadata.id],
     ['Repository', shown.repository],
     ['Database', metadata.database],
-    ['Taken', `${formatTime(shown.startedAt)} UTC, in ${formatDuration(shown.durationMs)}`],
-    ['Snapshot', `at WAL position ${shown.snapshot.walPosition}`],
+    ['Started', `${formatTime(shown.startedAt)} UTC, took ${formatDuration(shown.durationMs)}`],
+    ['Snapshot', snapshotText(shown.snapshot)],
     [
       'Versions',
       `server ${shown.serverVersion}, pg_dump ${shown.pgDumpVersion}, pgkeep ${shown.toolVersion}`,
@@ -52,8 +51,9 @@ function facts(shown: ShownBackup, style: Style): string {
     ['Encrypted', metadata.encrypted ? 'yes' : 'no'],
     [
       'Roles',
-      shown.globals.included ? 'included' : `not included: ${shown.globals.reason ?? 'no reason recorded'}`,
+      shown.roles.included ? 'included' : `not included: ${shown.roles.reason ?? 'no reason recorded'}`,
     ],
+    ['Extensions', shown.extensions.map(({ name, version }) => `${name} ${version}`).join(', ')],
     ['Tags', metadata.tags.join(' ')],
     ['Reason', metadata.reason ?? ''],
   ];
@@ -63,12 +63,15 @@ function facts(shown: ShownBackup, style: Style): string {
     .join('');
 }
 
+function snapshotText({ takenAt, walPosition, timeline, standby }: ShownBackup['snapshot']): string {
+  const place = `WAL position ${walPosition}${timeline === null ? '' : ` of timeline ${timeline}`}`;
+  return `${formatTime(takenAt)} UTC, ${place}${standby ? ', on a standby' : ''}`;
+}
+
 const tableColumns: readonly Column<ShownBackup['tables'][number]>[] = [
   { title: 'TABLE', text: table => `${table.schema}.${table.name}` },
   { title: 'ROWS', align: 'right', text: table => formatCount(table.rows) },
   { title: 'SIZE', align: 'right', text: table => formatBytes(table.bytes) },
-  { title: 'NEW', align: 'right', text: table => formatBytes(table.newBytes) },
-  { title: 'REUSED', align: 'right', text: table => formatBytes(table.reusedBytes) },
 ];
 
 const leftOutColumns: readonly Column<ShownBackup['leftOut'][number]>[] = [

@@ -5,7 +5,7 @@ import { allOptions, type OptionRow } from '../../../src/cli/options/table.ts';
 export function configurationDocument(): string {
   return `# Configuration
 
-<!-- Written from src/cli/options/table.ts; after a change there: npx vitest run --config test/vitest.config.ts -u documents -->
+<!-- Written from src/cli/options/table.ts; after a change there: npx vitest run --config test/vitest.config.ts documents -u -->
 
 An option is looked for in this order, and the first place that has it wins:
 

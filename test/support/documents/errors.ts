@@ -18,7 +18,7 @@ const kinds: Readonly<Record<FailureKind, string>> = {
 export function errorsDocument(): string {
   return `# Errors and exit codes
 
-<!-- Written from src/base/errors.ts; after a change there: npx vitest run --config test/vitest.config.ts -u errors -->
+<!-- Written from src/base/errors.ts; after a change there: npx vitest run --config test/vitest.config.ts errors -u -->
 
 Every failure has a code. People read, on stderr, what happened and what to do next:
 

@@ -99,7 +99,12 @@ test('one backup in full', () => {
       serverVersion: '17.10',
       toolVersion: '1.0.0',
       pgDumpVersion: '17.10',
-      snapshot: { walPosition: '0/16B3748' },
+      snapshot: {
+        takenAt: '2022-01-20T13:20:00.120Z',
+        walPosition: '0/16B3748',
+        timeline: '1',
+        standby: false,
+      },
       startedAt: '2022-01-20T13:20:00.000Z',
       finishedAt: '2022-01-20T13:20:02.310Z',
       durationMs: 2310,
@@ -109,13 +114,12 @@ test('one backup in full', () => {
           name: 'order',
           rows: 203_000,
           bytes: 47_000_000,
-          newBytes: 12_000_000,
-          reusedBytes: 0,
         },
-        { schema: 'public', name: 'odd\nname', rows: 114, bytes: 2048, newBytes: 0, reusedBytes: 512 },
+        { schema: 'public', name: 'odd\nname', rows: 114, bytes: 2048 },
       ],
       leftOut: [{ schema: 'public', name: 'sessions', kind: 'table', reason: 'rows excluded' }],
-      globals: { included: false, reason: 'not asked for' },
+      roles: { included: false, reason: 'not asked for' },
+      extensions: [{ name: 'citext', version: '1.6' }],
       newBytes: 12_902_400,
       reusedBytes: 2048,
       sizeBytes: 47_291_904,
@@ -127,19 +131,20 @@ test('one backup in full', () => {
     "Backup      backup-1642684800000-a1b2c3d4
     Repository  /srv/backups
     Database    shop
-    Taken       2022-01-20 13:20:00 UTC, in 2.3 s
-    Snapshot    at WAL position 0/16B3748
+    Started     2022-01-20 13:20:00 UTC, took 2.3 s
+    Snapshot    2022-01-20 13:20:00 UTC, WAL position 0/16B3748 of timeline 1
     Versions    server 17.10, pg_dump 17.10, pgkeep 1.0.0
     Contents    17 tables, 203,114 rows
     Size        45.1 MiB, stored in 12.3 MiB
     Stored      12.3 MiB new, 2.00 KiB reused
     Encrypted   yes
     Roles       not included: not asked for
+    Extensions  citext 1.6
     Tags        nightly eu
 
-    TABLE                ROWS      SIZE       NEW  REUSED
-    public.order      203,000  44.8 MiB  11.4 MiB     0 B
-    public.odd\\nname      114  2.00 KiB       0 B   512 B
+    TABLE                ROWS      SIZE
+    public.order      203,000  44.8 MiB
+    public.odd\\nname      114  2.00 KiB
 
     Left out
     NAME             KIND   WHY
