@@ -1,0 +1,91 @@
+// docs/json-output.md against what the commands really print.
+
+import { readFileSync } from 'node:fs';
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { generateKey } from '../../src/crypto/key.ts';
+import { runCli } from '../support/cli-io.ts';
+import { type Server, startServer } from '../support/postgres-server.ts';
+import { makeTempFolder } from '../support/temp-folder.ts';
+
+const document = readFileSync(new URL('../../docs/json-output.md', import.meta.url), 'utf8');
+
+/** The first JSON example below a heading of the document. */
+function documented(heading: string): unknown {
+  const section = document.split(`\n## ${heading}\n`)[1]?.split('\n## ')[0] ?? '';
+  const example = /```json\n(.*?)```/s.exec(section)?.[1];
+  if (example === undefined) throw new Error(`docs/json-output.md has no example for ${heading}`);
+  return JSON.parse(example);
+}
+
+/** The fields of a document with the types of their values; of an array those of its first element. */
+function shape(value: unknown): unknown {
+  if (Array.isArray(value)) return value.length === 0 ? [] : [shape(value[0])];
+  if (typeof value !== 'object' || value === null) return value === null ? 'null' : typeof value;
+  return Object.fromEntries(Object.entries(value).map(([name, field]) => [name, shape(field)]));
+}
+
+let server: Server;
+const cwd = makeTempFolder('json').path;
+const env: Record<string, string> = { BACKUP_ENCRYPTION_KEY: generateKey() };
+
+async function json(...argv: string[]): Promise<unknown> {
+  const { exitCode, out, err } = await runCli([...argv, '--json'], { cwd, env });
+  expect(exitCode, err + out).toBe(0);
+  return JSON.parse(out);
+}
+
+beforeAll(async () => {
+  server = await startServer();
+  env.DATABASE_URL = server.url(await server.createDatabase('shop'));
+  env.RESTORE_DATABASE_URL = server.url(await server.createDatabase('shop_copy'));
+  const client = new pg.Client({ connectionString: env.DATABASE_URL });
+  await client.connect();
+  await client.query(`
+    CREATE EXTENSION citext;
+    CREATE TABLE "order" AS SELECT n AS id, md5(n::text) AS note FROM generate_series(1, 1000) n;
+    CREATE TABLE sessions AS SELECT n FROM generate_series(1, 10) n;
+  `);
+  await client.end();
+});
+
+afterAll(async () => {
+  await server[Symbol.asyncDispose]();
+});
+
+describe('the document shows the fields that are printed', () => {
+  let id = '';
+
+  test('by create', async () => {
+    const created = await json('create', '--exclude-table-data', 'sessions', '--tag', 'nightly');
+    expect(shape(created)).toEqual(shape(documented('create')));
+    id = (created as { id: string }).id;
+  });
+
+  test('by list', async () => {
+    const listed = await json('list');
+    expect(shape(listed)).toEqual(shape(documented('list')));
+    expect(listed).toMatchObject([{ id, tags: ['nightly'], recordCount: 1000 }]);
+  });
+
+  test('by show', async () => {
+    const [metadata] = documented('list') as object[];
+    const example = documented('show') as object;
+    expect(shape(await json('show', 'latest'))).toEqual(shape({ ...example, metadata }));
+  });
+
+  test('by restore', async () => {
+    const restored = await json('restore', id);
+    expect(shape(restored)).toEqual(shape(documented('restore')));
+    expect(restored).toMatchObject({ backup: id, database: 'shop_copy', dryRun: false });
+  });
+
+  test('by key generate', async () => {
+    expect(shape(await json('key', 'generate'))).toEqual(shape(documented('key generate')));
+  });
+
+  test('when a command fails', async () => {
+    const { out } = await runCli(['create', '--jobs', 'many', '--json'], { cwd, env });
+    expect(JSON.parse(out)).toEqual(documented('Errors'));
+  });
+});
