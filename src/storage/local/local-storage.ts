@@ -50,7 +50,7 @@ export class LocalStorage implements Storage {
     try {
       return await readFile(target);
     } catch (error) {
-      if (foreignCode(error) === 'ENOENT') {
+      if (isAbsence(error)) {
         throw new PgkeepError('OBJECT_MISSING', `${name} is missing from ${this.location}`, {
           context: { object: name },
         });
@@ -65,7 +65,7 @@ export class LocalStorage implements Storage {
       const found = await stat(target);
       return found.isFile() ? { name, sizeBytes: found.size, modified: found.mtime } : undefined;
     } catch (error) {
-      if (foreignCode(error) === 'ENOENT') return undefined;
+      if (isAbsence(error)) return undefined;
       throw translate(error, target);
     }
   }
@@ -75,18 +75,15 @@ export class LocalStorage implements Storage {
   }
 
   async remove(names: readonly string[]): Promise<void> {
-    for (const name of names) {
-      const target = this.#pathOf(name);
-      try {
-        await rm(target, { force: true });
-      } catch (error) {
-        throw translate(error, target);
-      }
+    const targets = names.map(name => this.#pathOf(name));
+    for (const target of targets) {
+      await rm(target, { force: true }).catch(error => {
+        if (!isAbsence(error)) throw translate(error, target);
+      });
     }
-    const folders = new Set(names.map(name => path.dirname(this.#pathOf(name))));
-    for (const folder of folders) {
+    for (const folder of new Set(targets.map(target => path.dirname(target)))) {
       await syncFolder(folder).catch(error => {
-        if (foreignCode(error) !== 'ENOENT') throw translate(error, folder);
+        if (!isAbsence(error)) throw translate(error, folder);
       });
     }
   }
@@ -131,6 +128,11 @@ export class LocalStorage implements Storage {
     }
     return ready;
   }
+}
+
+/** Whether an error says that there is no file of that name: nothing, or a folder, or a file where a folder would be. */
+function isAbsence(error: unknown): boolean {
+  return ['ENOENT', 'ENOTDIR', 'EISDIR', 'ERR_FS_EISDIR'].includes(foreignCode(error) ?? '');
 }
 
 /** Makes a folder and its parents (mode 0700) and syncs every folder that gained an entry. */
