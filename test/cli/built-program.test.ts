@@ -4,7 +4,11 @@ import { execFile } from 'node:child_process';
 import { cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
-import { describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { newBackupId } from '../../src/repository/backup-id.ts';
+import type { BackupMetadata } from '../../src/repository/metadata.ts';
+import { Repository } from '../../src/repository/repository.ts';
+import { openStorage } from '../../src/storage/open-storage.ts';
 import { runCli } from '../support/cli-io.ts';
 import { makeTempFolder } from '../support/temp-folder.ts';
 
@@ -44,17 +48,51 @@ test('help loads neither an operation nor the packages that operations and colou
   );
 });
 
-test.each([['--help'], ['completion', 'bash']])('%s %s answers within 150 ms', async (...argv) => {
+describe('answers within 150 ms', () => {
   const cwd = makeTempFolder('cli').path;
-  const durations: number[] = [];
-  // The best of several: what else the machine does is not the program's time.
-  for (let run = 0; run < 8; run++) {
-    const start = performance.now();
-    await runNode([program, ...argv], cwd);
-    durations.push(performance.now() - start);
-  }
-  expect(Math.min(...durations)).toBeLessThan(150);
+
+  beforeAll(async () => {
+    const storage = await openStorage(join(cwd, 'backups'));
+    const repository = await Repository.create(storage, null);
+    for (let index = 0; index < 20; index++)
+      await repository.writeMetadata(metadataOf(newBackupId(new Date())));
+    await storage.close();
+  });
+
+  test.each([['--help'], ['completion bash'], ['list']])('%s', async words => {
+    const durations: number[] = [];
+    // The best of several: what else the machine does is not the program's time.
+    for (let run = 0; run < 10; run++) {
+      const start = performance.now();
+      const { exitCode } = await runNode([program, ...words.split(' ')], cwd);
+      durations.push(performance.now() - start);
+      expect(exitCode).toBe(0);
+    }
+    expect(Math.min(...durations)).toBeLessThan(150);
+  });
 });
+
+function metadataOf(id: string): BackupMetadata {
+  return {
+    id,
+    timestamp: '2022-01-20T13:20:00.000Z',
+    version: '1.0.0',
+    type: 'database',
+    database: 'shop',
+    tableCount: 17,
+    recordCount: 1000,
+    checksum: '00'.repeat(32),
+    encrypted: false,
+    compressed: true,
+    sizeBytes: 1,
+    storedBytes: 1,
+    newBytes: 1,
+    durationMs: 1,
+    tags: [],
+    reason: null,
+    complete: true,
+  };
+}
 
 describe('says what to do', () => {
   test('on a Node that is too old', async () => {

@@ -38,10 +38,7 @@ function facts(shown: ShownBackup, style: Style): string {
     ['Database', metadata.database],
     ['Started', `${formatTime(shown.startedAt)} UTC, took ${formatDuration(shown.durationMs)}`],
     ['Snapshot', snapshotText(shown.snapshot)],
-    [
-      'Versions',
-      `server ${shown.serverVersion}, pg_dump ${shown.pgDumpVersion}, pgkeep ${shown.toolVersion}`,
-    ],
+    ['Versions', `server ${shown.serverVersion}, pg_dump ${shown.pgDumpVersion}, pgkeep ${metadata.version}`],
     [
       'Contents',
       `${formatQuantity(metadata.tableCount, 'table')}, ${formatQuantity(metadata.recordCount, 'row')}`,
