@@ -424,8 +424,10 @@ class Run {
     for (const [index, relation] of data.read.entries()) {
       const ranges = data.ranges[index] ?? [];
       const entry: TableEntry = {
+        oid: relation.oid,
         schema: relation.schema,
         name: relation.name,
+        parents: relation.parents,
         columns: relation.columns,
         rows: ranges.reduce((sum, range) => sum + range.rows, 0),
         bytes: ranges.reduce((sum, range) => sum + range.bytes, 0),
@@ -475,6 +477,9 @@ class Run {
       extensions,
       globals,
       tables,
+      partitioned: snapshot.relations
+        .filter(relation => relation.isSelected && relation.kind === 'p' && relation.extension === null)
+        .map(({ oid, schema, name, parents }) => ({ oid, schema, name, parents })),
       leftOut,
       newBytes,
       reusedBytes,

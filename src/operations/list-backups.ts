@@ -1,7 +1,9 @@
 // Lists the backups of a repository from their public metadata; needs no key.
-import type { RunOptions } from './events.ts';
+import type { BackupMetadata } from '../repository/metadata.ts';
+import { listMetadata } from '../repository/repository.ts';
+import { openStorage } from '../storage/open-storage.ts';
 
-export interface ListBackupsOptions extends RunOptions {
+export interface ListBackupsOptions {
   repository: string;
   database?: string | undefined;
   /** Every tag must be on the backup. */
@@ -9,4 +11,23 @@ export interface ListBackupsOptions extends RunOptions {
   /** Only backups taken at or after this time. */
   since?: Date | undefined;
   limit?: number | undefined;
+}
+
+/**
+ * The backups that meet every condition, newest first.
+ * @throws PgkeepError REPOSITORY_NOT_FOUND, OBJECT_DAMAGED, STORAGE_UNREACHABLE.
+ */
+export async function listBackups(options: ListBackupsOptions): Promise<BackupMetadata[]> {
+  const storage = await openStorage(options.repository);
+  try {
+    const { database, tags = [], since, limit } = options;
+    const all = await listMetadata(storage);
+    return all
+      .filter(metadata => database === undefined || metadata.database === database)
+      .filter(metadata => tags.every(tag => metadata.tags.includes(tag)))
+      .filter(metadata => since === undefined || Date.parse(metadata.timestamp) >= since.getTime())
+      .slice(0, limit);
+  } finally {
+    await storage.close();
+  }
 }

@@ -1,5 +1,43 @@
-// Restores a backup into a new or empty database.
-import type { RunOptions } from './events.ts';
+// Restores a backup into a new or empty database. Everything that can be checked is checked before the target is
+// touched; a restore that fails leaves the target as it was: a database it created is dropped again, an empty one is
+// emptied again.
+import type pg from 'pg';
+import { PgkeepError, throwIfAborted } from '../base/errors.ts';
+import type { DataKey } from '../crypto/seal.ts';
+import { analyzeAll } from '../postgres/analyze.ts';
+import { type ArchiveEntry, listArchive } from '../postgres/archive-contents.ts';
+import { selectTables } from '../postgres/archive-selection.ts';
+import { openClient, queryRows } from '../postgres/client.ts';
+import {
+  type DatabaseObject,
+  describeObjects,
+  dropObjectsSince,
+  listObjects,
+} from '../postgres/database-contents.ts';
+import { createRoleStatements, roleSettingStatements, settingClause } from '../postgres/globals.ts';
+import { quoteLiteral, quoteName } from '../postgres/identifiers.ts';
+import { matchesTable } from '../postgres/pattern.ts';
+import { findPgRestore, type Program } from '../postgres/programs.ts';
+import {
+  type DatabaseTarget,
+  describeTarget,
+  type Environment,
+  programEnvironment,
+  readTarget,
+} from '../postgres/target.ts';
+import { segmentName } from '../repository/layout.ts';
+import type { Manifest, TableEntry } from '../repository/manifest.ts';
+import { findBackup, Repository } from '../repository/repository.ts';
+import { openStorage } from '../storage/open-storage.ts';
+import type { Storage } from '../storage/storage.ts';
+import type { OperationEvent, RunOptions } from './events.ts';
+import { ArchiveFile, type Section } from './restore/archive-file.ts';
+import { loadInTransaction } from './restore/load-in-transaction.ts';
+import { planLoads, wholeTableTask } from './restore/load-plan.ts';
+import { loadTables } from './restore/load-tables.ts';
+import { checkTarget, openMaintenance, type TargetFacts } from './restore/preflight.ts';
+import { SegmentReader } from './restore/segment-reader.ts';
+import { readRanges } from './table-index.ts';
 
 export interface RestoreBackupOptions extends RunOptions {
   repository: string;
@@ -41,4 +79,438 @@ export interface RestoreBackupResult {
   /** The steps, in order, in words; with dryRun what would be done. */
   plan: string[];
   warnings: string[];
+}
+
+const defaultJobs = 2;
+
+/**
+ * Restores a backup.
+ * @throws PgkeepError for everything found wrong before (target untouched) or during the restore (target as before,
+ * or the message says what is left in it). On abort the same, with INTERRUPTED.
+ */
+export async function restoreBackup(options: RestoreBackupOptions): Promise<RestoreBackupResult> {
+  if (options.schemaOnly && options.dataOnly) {
+    throw new PgkeepError('OPTION_INVALID', '--schema-only and --data-only exclude each other');
+  }
+  if (options.dataOnly && (options.create || options.createRoles)) {
+    throw new PgkeepError(
+      'OPTION_INVALID',
+      '--data-only loads into tables that exist, so nothing can be created with it',
+    );
+  }
+  const storage = await openStorage(options.repository);
+  try {
+    return await new Restore(options, storage).run();
+  } finally {
+    await storage.close();
+  }
+}
+
+/** What is known once the backup has been opened and before the target is looked at. */
+interface Source {
+  repository: Repository;
+  manifest: Manifest;
+  pgRestore: Program;
+  /** The archive's entries, and those of them to restore. */
+  entries: ArchiveEntry[];
+  tables: TableEntry[];
+  keys: DataKey[];
+}
+
+class Restore {
+  readonly #options: RestoreBackupOptions;
+  readonly #storage: Storage;
+  readonly #environment: Environment;
+  readonly #target: DatabaseTarget;
+  readonly #jobs: number;
+  readonly #startedAt = Date.now();
+  readonly #warnings: string[] = [];
+  readonly #applicationName: string;
+
+  constructor(options: RestoreBackupOptions, storage: Storage) {
+    this.#options = options;
+    this.#storage = storage;
+    this.#environment = options.environment ?? process.env;
+    this.#target = readTarget(options.to, this.#environment);
+    this.#jobs = options.jobs ?? defaultJobs;
+    this.#applicationName = 'pgkeep restore';
+  }
+
+  async run(): Promise<RestoreBackupResult> {
+    this.#emit({ type: 'phase', phase: 'connect', detail: describeTarget(this.#target) });
+    const source = await this.#openSource();
+    this.#emit({ type: 'phase', phase: 'preflight' });
+    const facts = await this.#preflight(source);
+    const plan = this.#plan(source, facts);
+    if (this.#options.dryRun !== true) await this.#execute(source, facts);
+    return {
+      backup: source.manifest.backup,
+      database: this.#target.database,
+      dryRun: this.#options.dryRun === true,
+      tables: source.tables.length,
+      rows: this.#options.schemaOnly ? 0 : sum(source.tables, table => table.rows),
+      bytes: this.#options.schemaOnly ? 0 : sum(source.tables, table => table.bytes),
+      durationMs: Date.now() - this.#startedAt,
+      plan,
+      warnings: this.#warnings,
+    };
+  }
+
+  async #openSource(): Promise<Source> {
+    const metadata = await findBackup(this.#storage, this.#options.backup, this.#options.sourceDatabase);
+    const repository = await Repository.open(this.#storage, this.#options.encryptionKey);
+    const manifest = await repository.readManifest(metadata);
+    const pgRestore = await findPgRestore(
+      manifest.archive.programVersion,
+      this.#options.programs,
+      this.#environment,
+    );
+    const all = await listArchive(
+      pgRestore.file,
+      repository.readSegments(manifest.archive.segments),
+      programEnvironment(this.#target, this.#environment),
+      this.#options.signal,
+    );
+    const { entries, tables } = this.#select(manifest, all);
+    const keys = await Promise.all(manifest.keys.map(id => repository.dataKey(id)));
+    return { repository, manifest, pgRestore, entries, tables, keys };
+  }
+
+  /** Narrows the backup to the tables asked for, with what belongs to them. */
+  #select(manifest: Manifest, all: ArchiveEntry[]): { entries: ArchiveEntry[]; tables: TableEntry[] } {
+    const patterns = this.#options.tables ?? [];
+    if (patterns.length === 0) return { entries: all, tables: manifest.tables };
+    const candidates = [...manifest.tables, ...manifest.partitioned];
+    const unmatched = patterns.filter(
+      pattern => !candidates.some(table => matchesTable(pattern, table.schema, table.name)),
+    );
+    if (unmatched.length > 0) {
+      throw new PgkeepError(
+        'TABLE_NOT_IN_BACKUP',
+        `no table in ${manifest.backup} matches ${unmatched.join(', ')}`,
+        {
+          hint: `see its tables with: pgkeep show ${manifest.backup}`,
+        },
+      );
+    }
+    const oids = new Set(
+      candidates
+        .filter(table => patterns.some(pattern => matchesTable(pattern, table.schema, table.name)))
+        .map(table => table.oid),
+    );
+    // A partitioned table comes with its partitions, at any depth.
+    const partitioned = new Set(manifest.partitioned.map(table => table.oid));
+    for (let before = -1; before !== oids.size; ) {
+      before = oids.size;
+      for (const table of candidates) {
+        if (table.parents.some(parent => partitioned.has(parent) && oids.has(parent))) oids.add(table.oid);
+      }
+    }
+    const selection = selectTables(all, oids);
+    for (const entry of selection.leftOut) {
+      this.#warn(`left out, as it needs a table that is not restored: ${entry.text}`);
+    }
+    return { entries: selection.entries, tables: manifest.tables.filter(table => oids.has(table.oid)) };
+  }
+
+  async #preflight(source: Source): Promise<TargetFacts> {
+    const client = this.#options.create
+      ? await openMaintenance(this.#target)
+      : await openClient(this.#target);
+    try {
+      const facts = await checkTarget(client, this.#target, {
+        manifest: source.manifest,
+        entries: source.entries,
+        tables: source.tables,
+        create: this.#options.create ?? false,
+        dataOnly: this.#options.dataOnly ?? false,
+        noOwner: this.#options.noOwner ?? false,
+        noPrivileges: this.#options.noPrivileges ?? false,
+        createRoles: this.#options.createRoles ?? false,
+      });
+      for (const warning of facts.warnings) this.#warn(warning);
+      return facts;
+    } finally {
+      await client.end();
+    }
+  }
+
+  #plan(source: Source, facts: TargetFacts): string[] {
+    const { manifest, tables, entries } = source;
+    const { create, schemaOnly, dataOnly } = this.#options;
+    const steps: string[] = [];
+    if (facts.missingRoles.length > 0) steps.push(`create the roles ${facts.missingRoles.join(', ')}`);
+    if (create)
+      steps.push(
+        `create the database ${this.#target.database} (${manifest.database.encoding}, ${manifest.database.collate})`,
+      );
+    if (!dataOnly)
+      steps.push(
+        `restore ${entries.length} definitions of ${manifest.backup} into ${describeTarget(this.#target)}`,
+      );
+    if (!schemaOnly) {
+      const rows = sum(tables, table => table.rows);
+      const how = dataOnly ? 'in one transaction' : `over ${this.#jobs} connections`;
+      steps.push(`load ${rows} rows of ${tables.length} tables ${how}, and sequences and large objects`);
+    }
+    if (!dataOnly) steps.push('build indexes, constraints and triggers');
+    if (!schemaOnly) steps.push('compare row counts with the manifest, and analyze');
+    return steps;
+  }
+
+  async #execute(source: Source, facts: TargetFacts): Promise<void> {
+    throwIfAborted(this.#options.signal);
+    if (this.#options.dataOnly) return this.#executeDataOnly(source, facts);
+    const undo = await this.#prepareTarget(source, facts);
+    try {
+      await using archive = await this.#writeArchive(source);
+      this.#emit({ type: 'phase', phase: 'pre-data' });
+      await this.#section(archive, source, facts, 'pre-data');
+      if (!this.#options.schemaOnly) {
+        this.#emit({ type: 'phase', phase: 'data', detail: `${source.tables.length} tables` });
+        await this.#section(archive, source, facts, 'data');
+        await this.#loadParallel(source);
+      }
+      this.#emit({ type: 'phase', phase: 'post-data' });
+      await this.#section(archive, source, facts, 'post-data');
+      if (!this.#options.schemaOnly) {
+        this.#emit({ type: 'phase', phase: 'analyze' });
+        await analyzeAll(this.#target, this.#jobs, this.#options.signal);
+      }
+    } catch (error) {
+      await undo();
+      throwIfAborted(this.#options.signal);
+      throw error;
+    }
+  }
+
+  /** Rows in one transaction; then what pg_restore has to add: sequences, large objects. */
+  async #executeDataOnly(source: Source, facts: TargetFacts): Promise<void> {
+    const { manifest, tables, repository } = source;
+    this.#emit({ type: 'phase', phase: 'data', detail: `${tables.length} tables` });
+    await using archive = await this.#writeArchive(source);
+    const tasks = [];
+    for (const [index, table] of tables.entries()) {
+      tasks.push(
+        wholeTableTask(index, table, await readRanges(repository, table), manifest.database.encoding),
+      );
+    }
+    const totalBytes = sum(tables, table => table.bytes);
+    await loadInTransaction({
+      target: this.#target,
+      applicationName: this.#applicationName,
+      tasks,
+      reader: new SegmentReader({
+        fetch: id => this.#storage.get(segmentName(id)),
+        secret: repository.secret,
+        keys: source.keys,
+      }),
+      signal: this.#options.signal,
+      onProgress: (doneBytes, rows) => this.#emit({ type: 'progress', doneBytes, totalBytes, rows }),
+    });
+    await this.#section(archive, source, facts, 'data');
+    this.#emit({ type: 'phase', phase: 'analyze' });
+    await analyzeAll(this.#target, this.#jobs, this.#options.signal);
+  }
+
+  async #loadParallel(source: Source): Promise<void> {
+    const { manifest, tables, repository, keys } = source;
+    const ranges = [];
+    for (const table of tables) ranges.push(await readRanges(repository, table));
+    const totalBytes = sum(tables, table => table.bytes);
+    await loadTables({
+      target: this.#target,
+      applicationName: this.#applicationName,
+      storage: this.#storage,
+      secret: repository.secret,
+      keys,
+      items: planLoads(tables, ranges, manifest.database.encoding),
+      jobs: this.#jobs,
+      signal: this.#options.signal,
+      onProgress: (doneBytes, rows) => this.#emit({ type: 'progress', doneBytes, totalBytes, rows }),
+    });
+  }
+
+  #writeArchive(source: Source): Promise<ArchiveFile> {
+    return ArchiveFile.write(
+      source.pgRestore,
+      source.repository.readSegments(source.manifest.archive.segments),
+    );
+  }
+
+  async #section(archive: ArchiveFile, source: Source, facts: TargetFacts, section: Section): Promise<void> {
+    const env = programEnvironment(this.#target, this.#environment);
+    // Thousands of small commits need not each reach the disk; the last statements of a restore do.
+    env.PGOPTIONS = [env.PGOPTIONS, '-c synchronous_commit=off'].filter(Boolean).join(' ');
+    await archive.restoreSection({
+      section,
+      entries: this.#restorable(source.entries, facts),
+      database: this.#target.database,
+      serverVersionNumber: facts.versionNumber,
+      env,
+      jobs: this.#jobs,
+      noOwner: this.#options.noOwner ?? false,
+      noPrivileges: this.#options.noPrivileges ?? false,
+      signal: this.#options.signal,
+    });
+  }
+
+  /** Without a superuser, extensions may belong to the provider: their comments come with them and may not be set. */
+  #restorable(entries: readonly ArchiveEntry[], facts: TargetFacts): readonly ArchiveEntry[] {
+    if (facts.isSuperuser) return entries;
+    return entries.filter(entry => !entry.text.startsWith('COMMENT - EXTENSION '));
+  }
+
+  /**
+   * Creates roles and database as asked.
+   * @returns what takes the restore back; it reports instead of throwing.
+   */
+  async #prepareTarget(source: Source, facts: TargetFacts): Promise<() => Promise<void>> {
+    const { create } = this.#options;
+    const client = create || facts.missingRoles.length > 0 ? await openMaintenance(this.#target) : undefined;
+    try {
+      if (client !== undefined) await this.#createRoles(client, source.manifest, facts);
+      if (client !== undefined && create) {
+        this.#emit({ type: 'phase', phase: 'create-database', detail: this.#target.database });
+        await queryRows(
+          client,
+          createDatabaseStatement(this.#target.database, source.manifest),
+          'creating the database',
+        );
+        try {
+          await this.#setDatabaseProperties(client, source.manifest, facts);
+        } catch (error) {
+          await this.#dropDatabase();
+          throw error;
+        }
+        return () => this.#dropDatabase();
+      }
+    } finally {
+      await client?.end();
+    }
+    const target = await openClient(this.#target);
+    try {
+      const before = await listObjects(target);
+      return () => this.#emptyDatabase(before);
+    } finally {
+      await target.end();
+    }
+  }
+
+  async #createRoles(client: pg.Client, manifest: Manifest, facts: TargetFacts): Promise<void> {
+    if (facts.missingRoles.length === 0) return;
+    if ('missing' in manifest.globals) {
+      throw new PgkeepError('TARGET_UNFIT', `the backup holds no roles: ${manifest.globals.missing}`, {
+        hint: 'create them by hand, or restore with --no-owner --no-privileges',
+      });
+    }
+    const statements = createRoleStatements(manifest.globals, new Set(facts.missingRoles));
+    await queryRows(client, 'BEGIN', 'creating the roles');
+    for (const statement of statements) await queryRows(client, statement, 'creating the roles');
+    await queryRows(client, 'COMMIT', 'creating the roles');
+  }
+
+  async #setDatabaseProperties(client: pg.Client, manifest: Manifest, facts: TargetFacts): Promise<void> {
+    const name = quoteName(this.#target.database);
+    const { comment, settings } = manifest.database;
+    if (comment !== null)
+      await queryRows(
+        client,
+        `COMMENT ON DATABASE ${name} IS ${quoteLiteral(comment)}`,
+        'describing the database',
+      );
+    for (const setting of settings) {
+      await queryRows(
+        client,
+        `ALTER DATABASE ${name} ${settingClause(setting)}`,
+        `setting ${setting.split('=')[0]} of the database`,
+      );
+    }
+    if ('missing' in manifest.globals || !facts.isSuperuser) return;
+    const rows = await queryRows(
+      client,
+      'SELECT rolname AS name FROM pg_catalog.pg_roles',
+      'reading the roles of the target',
+    );
+    const roles = new Set(rows.map(row => row.name ?? ''));
+    for (const statement of roleSettingStatements(manifest.globals, roles, this.#target.database)) {
+      await queryRows(client, statement, 'setting what roles have set in the database');
+    }
+  }
+
+  async #dropDatabase(): Promise<void> {
+    const { database } = this.#target;
+    try {
+      const client = await openMaintenance(this.#target);
+      try {
+        // FORCE ends what is left of our own sessions.
+        await queryRows(
+          client,
+          `DROP DATABASE IF EXISTS ${quoteName(database)} WITH (FORCE)`,
+          'dropping the database again',
+        );
+        this.#warn(`the restore failed; the database ${database} it had created was dropped again`);
+      } finally {
+        await client.end();
+      }
+    } catch (error) {
+      this.#warn(
+        `the restore failed, and the database ${database} it had created could not be dropped: ${messageOf(error)}`,
+        'drop it by hand',
+      );
+    }
+  }
+
+  async #emptyDatabase(before: readonly DatabaseObject[]): Promise<void> {
+    const where = describeTarget(this.#target);
+    try {
+      const client = await openClient(this.#target);
+      try {
+        const left = await dropObjectsSince(client, before);
+        if (left.length === 0) this.#warn(`the restore failed; ${where} was emptied again`);
+        else
+          this.#warn(
+            `the restore failed; in ${where} are left: ${describeObjects(left)}`,
+            'drop these by hand before the next try',
+          );
+      } finally {
+        await client.end();
+      }
+    } catch (error) {
+      this.#warn(
+        `the restore failed, and ${where} could not be emptied again: ${messageOf(error)}`,
+        'drop and create it anew before the next try',
+      );
+    }
+  }
+
+  #warn(message: string, hint?: string): void {
+    this.#warnings.push(message);
+    this.#emit(hint === undefined ? { type: 'warning', message } : { type: 'warning', message, hint });
+  }
+
+  #emit(event: OperationEvent): void {
+    this.#options.onEvent?.(event);
+  }
+}
+
+function createDatabaseStatement(name: string, manifest: Manifest): string {
+  const { encoding, collate, ctype, localeProvider, locale } = manifest.database;
+  const words = [
+    `CREATE DATABASE ${quoteName(name)} TEMPLATE template0 ENCODING ${quoteLiteral(encoding)}`,
+    `LC_COLLATE ${quoteLiteral(collate)} LC_CTYPE ${quoteLiteral(ctype)}`,
+  ];
+  if (localeProvider === 'icu' && locale !== null)
+    words.push(`LOCALE_PROVIDER icu ICU_LOCALE ${quoteLiteral(locale)}`);
+  if (localeProvider === 'builtin' && locale !== null)
+    words.push(`LOCALE_PROVIDER builtin BUILTIN_LOCALE ${quoteLiteral(locale)}`);
+  return words.join(' ');
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function sum<T>(items: readonly T[], value: (item: T) => number): number {
+  return items.reduce((total, item) => total + value(item), 0);
 }

@@ -9,6 +9,8 @@ export interface ArchiveEntry {
   /** Oid of the catalog the object is in; 0 for data. */
   catalogOid: string;
   oid: string;
+  /** What it is, such as TABLE or FK CONSTRAINT. */
+  kind: string;
   /** What it is and its schema, name and owner, as printed; names are not quoted, so this is for people. */
   text: string;
   /** Dump ids of the entries it needs. */
@@ -17,30 +19,59 @@ export interface ArchiveEntry {
   line: string;
 }
 
-/** Kinds of entries whose names begin with those of others come first. */
-const kinds = [
-  'TABLE DATA',
-  'TABLE ATTACH',
-  'TABLE',
+/** Kinds of two and more words, which a reader of the first word would take for others. */
+const longKinds = [
+  'PUBLICATION TABLES IN SCHEMA',
   'MATERIALIZED VIEW DATA',
   'MATERIALIZED VIEW',
-  'VIEW',
+  'TEXT SEARCH CONFIGURATION',
+  'TEXT SEARCH DICTIONARY',
+  'TEXT SEARCH PARSER',
+  'TEXT SEARCH TEMPLATE',
+  'FOREIGN DATA WRAPPER',
+  'PROCEDURAL LANGUAGE',
+  'DATABASE PROPERTIES',
+  'SEQUENCE OWNED BY',
+  'SUBSCRIPTION TABLE',
+  'PUBLICATION TABLE',
+  'CHECK CONSTRAINT',
+  'OPERATOR FAMILY',
+  'STATISTICS DATA',
+  'OPERATOR CLASS',
+  'SECURITY LABEL',
+  'ACCESS METHOD',
+  'BLOB METADATA',
+  'EVENT TRIGGER',
+  'FK CONSTRAINT',
   'FOREIGN TABLE',
+  'LARGE OBJECT',
+  'ACL LANGUAGE',
+  'INDEX ATTACH',
+  'ROW SECURITY',
+  'SEQUENCE SET',
+  'TABLE ATTACH',
+  'USER MAPPING',
+  'DEFAULT ACL',
+  'SHELL TYPE',
+  'TABLE DATA',
+];
+
+/** Kinds that share their first word with another and have no entry in a catalog; the oid tells them apart. */
+const dataKinds = new Set([
+  'TABLE DATA',
+  'TABLE ATTACH',
   'SEQUENCE SET',
   'SEQUENCE OWNED BY',
-  'SEQUENCE',
-  'EXTENSION',
-  'SCHEMA',
-  'BLOBS',
-  'BLOB METADATA',
-  'BLOB',
-  'LARGE OBJECT',
-] as const;
-export type ArchiveKind = (typeof kinds)[number];
+  'INDEX ATTACH',
+  'MATERIALIZED VIEW DATA',
+]);
 
-/** The kind of an entry among those that matter here. */
-export function kindOf(entry: ArchiveEntry): ArchiveKind | undefined {
-  return kinds.find(kind => entry.text.startsWith(`${kind} `));
+/** What an entry is, such as TABLE or FK CONSTRAINT, from its text and whether it names a catalog. */
+function kindOf(text: string, catalogOid: string): string {
+  const long = longKinds.find(
+    kind => text.startsWith(`${kind} `) && !(dataKinds.has(kind) && catalogOid !== '0'),
+  );
+  return long ?? text.slice(0, text.indexOf(' '));
 }
 
 /** The role that owns the entry's object: the last word; `undefined` when there is none or it is in doubt. */
@@ -78,7 +109,15 @@ export function parseListing(listing: string): ArchiveEntry[] {
     const entry = /^(\d+); (\d+) (\d+) (.*)$/.exec(line);
     if (entry !== null) {
       const [, dumpId = '', catalogOid = '', oid = '', text = ''] = entry;
-      entries.push({ dumpId: Number(dumpId), catalogOid, oid, text, dependsOn: [], line });
+      entries.push({
+        dumpId: Number(dumpId),
+        catalogOid,
+        oid,
+        kind: kindOf(text, catalogOid),
+        text,
+        dependsOn: [],
+        line,
+      });
       continue;
     }
     const depends = /^;\s+depends on: ([\d ]+)$/.exec(line);

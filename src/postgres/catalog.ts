@@ -47,6 +47,8 @@ export interface Relation {
   sizeBytes: number;
   columns: string[];
   loadVia: { schema: string; name: string } | null;
+  /** Oids of the tables it inherits from or is a partition of. */
+  parents: string[];
   /** Of a sequence: the table whose column it belongs to. */
   owner: { oid: string; isIdentity: boolean } | null;
 }
@@ -234,6 +236,7 @@ function relationsQuery(selection: Selection): string {
       CASE WHEN c.relkind = 'r' THEN (
         SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum)::text FROM pg_catalog.pg_attribute a
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '') END AS columns,
+      (SELECT pg_catalog.json_agg(i.inhparent::text)::text FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid) AS parents,
       (SELECT pg_catalog.json_build_array(d.refobjid, d.deptype)::text FROM pg_catalog.pg_depend d
        WHERE c.relkind = 'S' AND d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0
          AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')) AS owner,
@@ -268,6 +271,7 @@ function toRelation(row: TextRow): Relation {
     sizeBytes: Number(row.size ?? 0),
     columns: row.columns ? (JSON.parse(row.columns) as string[]) : [],
     loadVia: via && { schema: via[0], name: via[1] },
+    parents: row.parents ? (JSON.parse(row.parents) as string[]) : [],
     owner: owner && { oid: String(owner[0]), isIdentity: owner[1] === 'i' },
   };
   if ([relation.schema, relation.name, ...relation.columns].some(name => name.includes('\uFFFD'))) {

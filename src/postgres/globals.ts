@@ -73,11 +73,7 @@ export async function readGlobals(
 }
 
 /** The statements that create these roles, one after the other; roles that exist are not altered. */
-export function createRoleStatements(
-  globals: Globals,
-  missing: ReadonlySet<string>,
-  database: string,
-): string[] {
+export function createRoleStatements(globals: Globals, missing: ReadonlySet<string>): string[] {
   const roles = globals.roles.filter(role => missing.has(role.name));
   const unknown = [...missing].filter(name => !roles.some(role => role.name === name));
   if (unknown.length > 0) {
@@ -92,7 +88,7 @@ export function createRoleStatements(
   const memberships = globals.memberships.filter(
     ({ role, member }) => missing.has(role) || missing.has(member),
   );
-  return [...roles.flatMap(role => roleStatements(role, database)), ...memberships.map(membershipStatement)];
+  return [...roles.flatMap(roleStatements), ...memberships.map(membershipStatement)];
 }
 
 /** SET and ALTER ... SET take some settings as lists of names, which must not be quoted as one text. */
@@ -107,7 +103,7 @@ export function settingClause(setting: string): string {
   return `SET ${quoteName(name)} TO ${isList && value !== '' ? value : quoteLiteral(value)}`;
 }
 
-function roleStatements(role: Role, database: string): string[] {
+function roleStatements(role: Role): string[] {
   const name = quoteName(role.name);
   const words = [...role.attributes];
   if (role.connectionLimit >= 0) words.push(`CONNECTION LIMIT ${role.connectionLimit}`);
@@ -115,11 +111,27 @@ function roleStatements(role: Role, database: string): string[] {
   if (role.password !== undefined) words.push(`PASSWORD ${quoteLiteral(role.password)}`);
   const statements = [`CREATE ROLE ${name} WITH ${words.join(' ')}`];
   if (role.comment !== null) statements.push(`COMMENT ON ROLE ${name} IS ${quoteLiteral(role.comment)}`);
-  for (const { inThisDatabase, values } of role.settings) {
-    const where = inThisDatabase ? ` IN DATABASE ${quoteName(database)}` : '';
-    for (const setting of values) statements.push(`ALTER ROLE ${name}${where} ${settingClause(setting)}`);
-  }
-  return statements;
+  return [...statements, ...settingStatements(role, false, '')];
+}
+
+/** What roles have set in the backed up database, as statements for the restored one. */
+export function roleSettingStatements(
+  globals: Globals,
+  roles: ReadonlySet<string>,
+  database: string,
+): string[] {
+  const where = ` IN DATABASE ${quoteName(database)}`;
+  return globals.roles
+    .filter(role => roles.has(role.name))
+    .flatMap(role => settingStatements(role, true, where));
+}
+
+function settingStatements(role: Role, inThisDatabase: boolean, where: string): string[] {
+  return role.settings
+    .filter(settings => settings.inThisDatabase === inThisDatabase)
+    .flatMap(settings =>
+      settings.values.map(value => `ALTER ROLE ${quoteName(role.name)}${where} ${settingClause(value)}`),
+    );
 }
 
 function membershipStatement(membership: Membership): string {

@@ -57,6 +57,15 @@ export function tableCondition(pattern: string): string {
   return `(${matches('c.relname', second)} AND ${matches('n.nspname', first)})`;
 }
 
+/** Whether a name matches a pattern, judged here instead of by a server; without a schema any schema will do. */
+export function matchesTable(pattern: string, schema: string, name: string): boolean {
+  const parts = regexParts(pattern);
+  const [first = '', second] = parts;
+  if (parts.length > 2) throw tooManyDots(pattern);
+  if (second === undefined) return new RegExp(first, 'su').test(name);
+  return new RegExp(first, 'su').test(schema) && new RegExp(second, 'su').test(name);
+}
+
 /** Patterns that name exactly these tables, several tables to a pattern, since pg_dump runs a query for each. */
 export function patternsForTables(tables: readonly { schema: string; name: string }[]): string[] {
   const perPattern = 100;

@@ -25,8 +25,12 @@ export interface RangeEntry {
 }
 
 export interface TableEntry {
+  /** pg_class.oid in the source, by which the schema archive names the table. */
+  oid: string;
   schema: string;
   name: string;
+  /** Oids of the tables it inherits from or is a partition of. */
+  parents: string[];
   /** Names in COPY order; generated columns are not among them. */
   columns: string[];
   rows: number;
@@ -116,6 +120,8 @@ export interface Manifest {
   extensions: { name: string; version: string; schema: string }[];
   globals: Globals | { missing: string };
   tables: TableEntry[];
+  /** Partitioned tables: they have no rows of their own. */
+  partitioned: Pick<TableEntry, 'oid' | 'schema' | 'name' | 'parents'>[];
   leftOut: LeftOutEntry[];
   newBytes: number;
   reusedBytes: number;

@@ -1,7 +1,7 @@
 // Compares what was stored with what the catalog said there is: every relation is in the backup, or listed with the
 // reason why not, or the backup fails.
 import { PgkeepError } from '../../base/errors.ts';
-import { type ArchiveEntry, kindOf } from '../../postgres/archive-contents.ts';
+import type { ArchiveEntry } from '../../postgres/archive-contents.ts';
 import { type Relation, relationKindNames, type Selection } from '../../postgres/catalog.ts';
 import type { LeftOutEntry } from '../../repository/manifest.ts';
 
@@ -36,10 +36,13 @@ export function reconcile(options: ReconcileOptions): LeftOutEntry[] {
   const unexplained: string[] = [];
   const defined = new Set<string>();
   const withData = new Set<string>();
+  const byId = new Map(options.archive.map(entry => [entry.dumpId, entry]));
   for (const entry of options.archive) {
-    const kind = kindOf(entry);
-    if (kind === 'TABLE DATA' || kind === 'SEQUENCE SET') withData.add(entry.oid);
-    else if (entry.catalogOid === pgClass) defined.add(entry.oid);
+    if (entry.catalogOid === pgClass) defined.add(entry.oid);
+    if (entry.kind === 'TABLE DATA') withData.add(entry.oid);
+    // The value of a sequence has no oid of its own; it depends on the sequence.
+    if (entry.kind === 'SEQUENCE SET')
+      for (const id of entry.dependsOn) withData.add(byId.get(id)?.oid ?? '');
   }
   for (const relation of options.relations) {
     const label = `${relation.schema}.${relation.name}`;

@@ -1,0 +1,17 @@
+// What pgkeep offers to programs: the same operations as the command line, with the same results.
+export { type ErrorCode, PgkeepError } from './base/errors.ts';
+export { generateKey } from './crypto/key.ts';
+export {
+  type CreateBackupOptions,
+  type CreateBackupResult,
+  createBackup,
+} from './operations/create-backup.ts';
+export type { OperationEvent, Phase } from './operations/events.ts';
+export { type ListBackupsOptions, listBackups } from './operations/list-backups.ts';
+export {
+  type RestoreBackupOptions,
+  type RestoreBackupResult,
+  restoreBackup,
+} from './operations/restore-backup.ts';
+export { type ShowBackupOptions, type ShownBackup, showBackup } from './operations/show-backup.ts';
+export type { BackupMetadata } from './repository/metadata.ts';

@@ -1,0 +1,99 @@
+// The schema archive as a private temporary file: pg_restore needs to seek in it. Runs pg_restore over its sections.
+import { createWriteStream } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { type ProgramResult, programFailure, runProgram } from '../../base/child-process.ts';
+import { foreignCode, PgkeepError } from '../../base/errors.ts';
+import type { ArchiveEntry } from '../../postgres/archive-contents.ts';
+import type { Program } from '../../postgres/programs.ts';
+
+export type Section = 'pre-data' | 'data' | 'post-data';
+
+export interface SectionOptions {
+  section: Section;
+  /** Only these entries; all without it. */
+  entries: readonly ArchiveEntry[];
+  database: string;
+  serverVersionNumber: number;
+  env: Readonly<Record<string, string>>;
+  jobs: number;
+  noOwner: boolean;
+  noPrivileges: boolean;
+  signal: AbortSignal | undefined;
+}
+
+const firstMajorWithTransactionTimeout = 17;
+
+export class ArchiveFile implements AsyncDisposable {
+  readonly #folder: string;
+  readonly #program: Program;
+
+  private constructor(folder: string, program: Program) {
+    this.#folder = folder;
+    this.#program = program;
+  }
+
+  /** Writes the archive out (folder 0700, file 0600). @throws PgkeepError STORAGE_FULL naming the temporary folder. */
+  static async write(program: Program, contents: AsyncIterable<Buffer>): Promise<ArchiveFile> {
+    const folder = await mkdtemp(path.join(tmpdir(), 'pgkeep-'));
+    const file = new ArchiveFile(folder, program);
+    try {
+      await pipeline(contents, createWriteStream(file.#path, { mode: 0o600 }));
+      return file;
+    } catch (error) {
+      await file[Symbol.asyncDispose]();
+      if (foreignCode(error) !== 'ENOSPC') throw error;
+      throw new PgkeepError('STORAGE_FULL', `no space left in ${tmpdir()} for the schema archive`, {
+        hint: 'set TMPDIR to a folder with more space: large objects pass through it',
+        cause: error,
+      });
+    }
+  }
+
+  get #path(): string {
+    return path.join(this.#folder, 'schema.dump');
+  }
+
+  /** @throws PgkeepError PROGRAM_FAILED with the statement that failed. */
+  async restoreSection(options: SectionOptions): Promise<void> {
+    const list = path.join(this.#folder, `${options.section}.list`);
+    await writeFile(list, options.entries.map(entry => `${entry.line}\n`).join(''), { mode: 0o600 });
+    // Programs from 17 on set transaction_timeout, which older servers do not know and which harms nothing.
+    const mustTolerate =
+      this.#program.major >= firstMajorWithTransactionTimeout &&
+      options.serverVersionNumber < firstMajorWithTransactionTimeout * 10000;
+    const args = [
+      `--dbname=dbname='${options.database.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`,
+      `--section=${options.section}`,
+      `--use-list=${list}`,
+      ...(mustTolerate ? [] : ['--exit-on-error']),
+      ...(options.noOwner ? ['--no-owner'] : []),
+      ...(options.noPrivileges ? ['--no-privileges'] : []),
+      ...(options.section === 'post-data' && options.jobs > 1 ? [`--jobs=${options.jobs}`] : []),
+      this.#path,
+    ];
+    const result = await runProgram({
+      file: this.#program.file,
+      args,
+      env: options.env,
+      signal: options.signal,
+    });
+    const isFine =
+      result.status === 0 || (mustTolerate && result.status === 1 && saidOnlyTransactionTimeout(result));
+    if (!isFine) throw programFailure(this.#program.file, result, `restoring the ${options.section} section`);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+}
+
+function saidOnlyTransactionTimeout(result: ProgramResult): boolean {
+  const errors = result.stderr.split('\n').filter(line => line.startsWith('pg_restore: error:'));
+  return (
+    errors.length > 0 &&
+    errors.every(line => line.includes('unrecognized configuration parameter "transaction_timeout"'))
+  );
+}

@@ -1,0 +1,55 @@
+// A worker thread of restore: its own connection; takes COPYs from the main thread, opens their segments and sends
+// the rows.
+import { parentPort, workerData } from 'node:worker_threads';
+import { ThreadLine } from '../../base/thread-calls.ts';
+import { WireConnection } from '../../postgres/wire.ts';
+import { fromThread, type ThreadTarget } from '../thread-target.ts';
+import { load, loadSettings } from './load.ts';
+import type { LoadTask } from './load-plan.ts';
+import { SegmentReader } from './segment-reader.ts';
+
+export interface LoadWorkerData {
+  target: ThreadTarget;
+  applicationName: string;
+  secret: Uint8Array;
+  keys: { id: string; bytes: Uint8Array }[];
+}
+
+/** What the main thread answers. */
+export type LoadHost = {
+  next(nothing: null): LoadTask[] | undefined;
+  fetch(id: string): Promise<unknown>;
+  done(progress: { rows: number; bytes: number }): void;
+};
+
+async function run(data: LoadWorkerData, line: ThreadLine<LoadHost>): Promise<void> {
+  const wire = await WireConnection.open(fromThread(data.target), data.applicationName);
+  try {
+    await wire.run(loadSettings, 'preparing the session');
+    const reader = new SegmentReader({
+      fetch: async id => asBuffer((await line.call('fetch', id)) as Uint8Array),
+      secret: asBuffer(data.secret),
+      keys: data.keys.map(({ id, bytes }) => ({ id, bytes: asBuffer(bytes) })),
+    });
+    for (let item = await line.call('next', null); item !== undefined; ) {
+      // Asked for before it is needed, so that the server never waits for the answer.
+      const ahead = line.call('next', null);
+      ahead.catch(() => undefined);
+      for (const task of item) {
+        await load(wire, reader, task);
+        await line.call('done', { rows: task.rows, bytes: task.bytes });
+      }
+      item = await ahead;
+    }
+  } finally {
+    wire.close();
+  }
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+}
+
+if (parentPort === null) throw new Error('load-worker runs as a worker thread');
+const data = workerData as LoadWorkerData;
+const line: ThreadLine<LoadHost> = new ThreadLine<LoadHost>(parentPort, { run: () => run(data, line) });

@@ -1,0 +1,248 @@
+// Everything that can be known to go wrong before a restore touches its target.
+import type pg from 'pg';
+import { PgkeepError } from '../../base/errors.ts';
+import { type ArchiveEntry, ownerOf } from '../../postgres/archive-contents.ts';
+import { openClient, queryRows } from '../../postgres/client.ts';
+import { describeObjects, listObjects } from '../../postgres/database-contents.ts';
+import { quoteLiteral } from '../../postgres/identifiers.ts';
+import { type DatabaseTarget, describeTarget } from '../../postgres/target.ts';
+import type { Manifest, TableEntry } from '../../repository/manifest.ts';
+
+export interface PreflightOptions {
+  manifest: Manifest;
+  entries: readonly ArchiveEntry[];
+  tables: readonly TableEntry[];
+  create: boolean;
+  dataOnly: boolean;
+  noOwner: boolean;
+  noPrivileges: boolean;
+  createRoles: boolean;
+}
+
+export interface TargetFacts {
+  versionNumber: number;
+  isSuperuser: boolean;
+  /** Roles to be created first. */
+  missingRoles: string[];
+  warnings: string[];
+}
+
+/** Databases to connect to when the one to restore into does not exist yet. */
+const maintenanceDatabases = ['postgres', 'template1'];
+
+/** Connects to the server of a target, to whichever maintenance database lets us in. */
+export async function openMaintenance(target: DatabaseTarget): Promise<pg.Client> {
+  for (const database of maintenanceDatabases) {
+    try {
+      return await openClient({ ...target, database });
+    } catch (error) {
+      const mayBeElsewhere =
+        error instanceof PgkeepError && ['DATABASE_NOT_FOUND', 'DATABASE_PRIVILEGE'].includes(error.code);
+      if (!mayBeElsewhere) throw error;
+    }
+  }
+  throw new PgkeepError(
+    'DATABASE_NOT_FOUND',
+    `neither ${maintenanceDatabases.join(' nor ')} at ${target.host} could be opened`,
+    {
+      hint: 'create the database by hand and restore without --create',
+    },
+  );
+}
+
+/**
+ * Checks the target.
+ * @param client connected to the target, or with `create` to another database of its server.
+ * @throws PgkeepError TARGET_EXISTS, TARGET_NOT_EMPTY, TARGET_UNFIT, DATABASE_PRIVILEGE.
+ */
+export async function checkTarget(
+  client: pg.Client,
+  target: DatabaseTarget,
+  options: PreflightOptions,
+): Promise<TargetFacts> {
+  const { manifest } = options;
+  const [me] = await queryRows(
+    client,
+    `SELECT current_setting('server_version_num') AS version, current_setting('server_version') AS shown, r.rolsuper, r.rolcreatedb, r.rolcreaterole,
+       current_user AS name, pg_catalog.pg_is_in_recovery() AS standby
+     FROM pg_catalog.pg_roles r WHERE r.rolname = current_user`,
+    'asking the target for its version',
+  );
+  if (me?.standby === 't') {
+    throw new PgkeepError(
+      'TARGET_UNFIT',
+      `${describeTarget(target)} is a standby and cannot be restored into`,
+      { hint: 'restore into its primary' },
+    );
+  }
+  const isSuperuser = me?.rolsuper === 't';
+  const warnings: string[] = [];
+  const versionNumber = Number(me?.version);
+  if (Math.floor(versionNumber / 10000) < Math.floor(manifest.server.versionNumber / 10000)) {
+    warnings.push(
+      `the target runs PostgreSQL ${me?.shown}, older than the source's ${manifest.server.version}: what it does not know will fail`,
+    );
+  }
+  if (options.create) await checkCreatable(client, target, isSuperuser || me?.rolcreatedb === 't');
+  else if (options.dataOnly) await checkTablesEmpty(client, options.tables);
+  else await checkEmpty(client, target);
+  if (options.dataOnly) return { versionNumber, isSuperuser, missingRoles: [], warnings };
+  await checkExtensions(client, options.entries);
+  const missingRoles = await checkRoles(
+    client,
+    options,
+    isSuperuser,
+    isSuperuser || me?.rolcreaterole === 't',
+  );
+  return { versionNumber, isSuperuser, missingRoles, warnings };
+}
+
+async function checkCreatable(client: pg.Client, target: DatabaseTarget, mayCreate: boolean): Promise<void> {
+  const [found] = await queryRows(
+    client,
+    `SELECT 1 AS one FROM pg_catalog.pg_database WHERE datname = ${quoteLiteral(target.database)}`,
+    'looking for the database',
+  );
+  if (found !== undefined) {
+    throw new PgkeepError(
+      'TARGET_EXISTS',
+      `the database ${target.database} exists already at ${target.host}`,
+      {
+        hint: 'name a new one, or leave out --create when it is empty',
+      },
+    );
+  }
+  if (!mayCreate) {
+    throw new PgkeepError('DATABASE_PRIVILEGE', `${target.user} may not create databases at ${target.host}`, {
+      hint: 'grant it CREATEDB, or create an empty database and restore without --create',
+    });
+  }
+}
+
+async function checkEmpty(client: pg.Client, target: DatabaseTarget): Promise<void> {
+  const own = (await listObjects(client)).filter(object => object.type !== 'extension');
+  if (own.length > 0) {
+    throw new PgkeepError(
+      'TARGET_NOT_EMPTY',
+      `${describeTarget(target)} is not empty: it holds ${describeObjects(own)}`,
+      {
+        hint: 'restore into a new database with --create, and swap the names afterwards',
+      },
+    );
+  }
+}
+
+/** With --data-only the tables must be there, with the backup's columns, and empty. */
+async function checkTablesEmpty(client: pg.Client, tables: readonly TableEntry[]): Promise<void> {
+  const problems: string[] = [];
+  const rows = await queryRows(
+    client,
+    `SELECT n.nspname AS schema, c.relname AS name, c.oid::regclass::text AS shown,
+       (SELECT pg_catalog.json_agg(a.attname) FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '')::text AS columns
+     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')`,
+    'reading the tables of the target',
+  );
+  const found = new Map(rows.map(row => [`${row.schema}.${row.name}`, row]));
+  for (const table of tables) {
+    const label = `${table.schema}.${table.name}`;
+    const there = found.get(label);
+    if (there === undefined) {
+      problems.push(`${label} does not exist`);
+      continue;
+    }
+    const columns = new Set(there.columns ? (JSON.parse(there.columns) as string[]) : []);
+    const lacking = table.columns.filter(column => !columns.has(column));
+    if (lacking.length > 0) problems.push(`${label} has no column ${lacking.join(', ')}`);
+    const [any] = await queryRows(
+      client,
+      `SELECT EXISTS (SELECT 1 FROM ONLY ${there.shown}) AS any`,
+      `looking into ${label}`,
+    );
+    if (any?.any === 't') problems.push(`${label} holds rows`);
+  }
+  if (problems.length > 0) {
+    throw new PgkeepError(
+      'TARGET_UNFIT',
+      `the tables of the target do not fit --data-only: ${problems.slice(0, 20).join('; ')}`,
+      {
+        hint: 'restore the definitions first with --schema-only, and empty the tables',
+      },
+    );
+  }
+}
+
+async function checkExtensions(client: pg.Client, entries: readonly ArchiveEntry[]): Promise<void> {
+  // "EXTENSION - name ": extensions have no schema of their own.
+  const needed = entries
+    .filter(entry => entry.kind === 'EXTENSION')
+    .map(entry => entry.text.replace(/^EXTENSION - /, '').trim());
+  if (needed.length === 0) return;
+  const rows = await queryRows(
+    client,
+    'SELECT name FROM pg_catalog.pg_available_extensions',
+    'reading the available extensions',
+  );
+  const available = new Set(rows.map(row => row.name));
+  const missing = needed.filter(name => !available.has(name));
+  if (missing.length > 0) {
+    throw new PgkeepError(
+      'TARGET_UNFIT',
+      `the target server does not offer the extensions ${missing.join(', ')}`,
+      {
+        hint: 'install their packages on the server (on Debian postgresql-contrib or postgresql-<version>-<name>)',
+        context: { extensions: missing },
+      },
+    );
+  }
+}
+
+/** @returns roles that are missing and will be created. */
+async function checkRoles(
+  client: pg.Client,
+  options: PreflightOptions,
+  isSuperuser: boolean,
+  mayCreateRoles: boolean,
+): Promise<string[]> {
+  const owners = options.noOwner ? [] : [...new Set(options.entries.flatMap(entry => ownerOf(entry) ?? []))];
+  const granted = options.noPrivileges ? [] : options.manifest.roles;
+  const rows = await queryRows(
+    client,
+    "SELECT rolname AS name, pg_catalog.pg_has_role(oid, 'MEMBER') AS member FROM pg_catalog.pg_roles",
+    'reading the roles of the target',
+  );
+  const roles = new Map(rows.map(row => [row.name ?? '', row.member === 't']));
+  const known =
+    'missing' in options.manifest.globals ? [] : options.manifest.globals.roles.map(role => role.name);
+  // The last word of an entry is the owner only where names are plain; a word that is no role of the source is none.
+  const needed = [
+    ...new Set([...owners.filter(name => known.length === 0 || known.includes(name)), ...granted]),
+  ].sort();
+  const missing = needed.filter(name => !roles.has(name));
+  if (missing.length > 0 && !options.createRoles) {
+    throw new PgkeepError(
+      'TARGET_UNFIT',
+      `the target server has no role ${missing.join(', ')}, which own or may use something in the backup`,
+      {
+        hint: 'create them with --create-roles, or restore with --no-owner --no-privileges',
+        context: { roles: missing },
+      },
+    );
+  }
+  if (missing.length > 0 && !mayCreateRoles) {
+    throw new PgkeepError('DATABASE_PRIVILEGE', `creating the roles ${missing.join(', ')} needs CREATEROLE`, {
+      hint: 'connect as a role that has it, or restore with --no-owner --no-privileges',
+    });
+  }
+  const foreign = isSuperuser ? [] : owners.filter(name => roles.get(name) === false);
+  if (foreign.length > 0) {
+    throw new PgkeepError(
+      'TARGET_UNFIT',
+      `the restoring role is not a member of ${foreign.join(', ')} and cannot make them owners`,
+      {
+        hint: 'restore with --no-owner (everything then belongs to the restoring role), or grant it membership',
+      },
+    );
+  }
+  return missing;
+}

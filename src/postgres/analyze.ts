@@ -1,0 +1,35 @@
+// Gathers the planner's statistics for everything this role may analyze, on several connections.
+import { throwIfAborted } from '../base/errors.ts';
+import { openClient, queryRows } from './client.ts';
+import type { DatabaseTarget } from './target.ts';
+
+export async function analyzeAll(
+  target: DatabaseTarget,
+  jobs: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const clients = await Promise.all(Array.from({ length: jobs }, () => openClient(target)));
+  const [first] = clients;
+  try {
+    if (first === undefined) return;
+    const tables = await queryRows(
+      first,
+      `SELECT c.oid::regclass::text AS name FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+       WHERE c.relkind IN ('r', 'm', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+         AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
+       ORDER BY c.relpages DESC`,
+      'reading which tables to analyze',
+    );
+    const waiting = tables.reverse();
+    await Promise.all(
+      clients.map(async client => {
+        for (let table = waiting.pop(); table !== undefined; table = waiting.pop()) {
+          throwIfAborted(signal);
+          await queryRows(client, `ANALYZE ${table.name}`, `analyzing ${table.name}`);
+        }
+      }),
+    );
+  } finally {
+    await Promise.all(clients.map(client => client.end()));
+  }
+}

@@ -1,0 +1,121 @@
+// What a database holds of its own, for refusing to restore over something and for taking back a restore that failed.
+import type pg from 'pg';
+import { queryRows } from './client.ts';
+import { quoteLiteral } from './identifiers.ts';
+
+export interface DatabaseObject {
+  /** In the words of pg_identify_object, such as `table` or `operator family`. */
+  type: string;
+  /** As SQL. */
+  identity: string;
+}
+
+const schemaCatalogs: [catalog: string, namespace: string, condition: string][] = [
+  ['pg_class', 'relnamespace', "o.relkind IN ('r','p','v','m','f','S')"],
+  ['pg_proc', 'pronamespace', 'true'],
+  ['pg_type', 'typnamespace', 'true'],
+  ['pg_operator', 'oprnamespace', 'true'],
+  ['pg_opfamily', 'opfnamespace', 'true'],
+  ['pg_collation', 'collnamespace', 'true'],
+  ['pg_conversion', 'connamespace', 'true'],
+  ['pg_ts_config', 'cfgnamespace', 'true'],
+  ['pg_ts_dict', 'dictnamespace', 'true'],
+  ['pg_ts_parser', 'prsnamespace', 'true'],
+  ['pg_ts_template', 'tmplnamespace', 'true'],
+  ['pg_statistic_ext', 'stxnamespace', 'true'],
+];
+
+const firstUserOid = 16384;
+const otherCatalogs: [catalog: string, condition: string][] = [
+  ['pg_event_trigger', 'true'],
+  ['pg_publication', 'true'],
+  [
+    'pg_subscription',
+    'o.subdbid = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())',
+  ],
+  ['pg_foreign_server', 'true'],
+  ['pg_foreign_data_wrapper', 'true'],
+  ['pg_largeobject_metadata', 'true'],
+  ['pg_cast', `o.oid >= ${firstUserOid}`],
+  ['pg_language', `o.oid >= ${firstUserOid}`],
+  ['pg_am', `o.oid >= ${firstUserOid}`],
+  ['pg_namespace', "o.nspname !~ '^pg_' AND o.nspname NOT IN ('information_schema', 'public')"],
+  ['pg_default_acl', 'true'],
+  ['pg_extension', "o.extname <> 'plpgsql'"],
+];
+
+/**
+ * Everything that is not the system's own and does not come with something else (a row type with its table, a member
+ * with its extension). Extensions are in the list; a database with nothing but extensions counts as empty.
+ */
+export async function listObjects(client: pg.Client): Promise<DatabaseObject[]> {
+  const parts = [
+    ...schemaCatalogs.map(
+      ([
+        catalog,
+        namespace,
+        condition,
+      ]) => `SELECT '${catalog}'::regclass AS classid, o.oid FROM pg_catalog.${catalog} o
+         JOIN pg_catalog.pg_namespace n ON n.oid = o.${namespace}
+         WHERE ${condition} AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'`,
+    ),
+    ...otherCatalogs.map(
+      ([catalog, condition]) =>
+        `SELECT '${catalog}'::regclass, o.oid FROM pg_catalog.${catalog} o WHERE ${condition}`,
+    ),
+  ];
+  const rows = await queryRows(
+    client,
+    `SELECT i.type, i.identity FROM (${parts.join(' UNION ALL ')}) own,
+       LATERAL pg_catalog.pg_identify_object(own.classid, own.oid, 0) i
+     WHERE NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d
+                       WHERE d.classid = own.classid AND d.objid = own.oid AND d.objsubid = 0 AND d.deptype IN ('i', 'e'))
+     ORDER BY 1, 2`,
+    'looking at what the database holds',
+  );
+  return rows.map(row => ({ type: row.type ?? '', identity: row.identity ?? '' }));
+}
+
+/** "3 tables (public.a, public.b, public.c), 1 function (public.f(integer))": for a message. */
+export function describeObjects(objects: readonly DatabaseObject[]): string {
+  const named = 3;
+  const groups = [...Map.groupBy(objects, object => object.type)];
+  return groups
+    .map(([type, members]) => {
+      const names = members.slice(0, named).map(member => member.identity);
+      const more = members.length > named ? ', ...' : '';
+      return `${members.length} × ${type} (${names.join(', ')}${more})`;
+    })
+    .join(', ');
+}
+
+/**
+ * Drops everything that is not in `before`.
+ * @returns what could not be dropped.
+ */
+export async function dropObjectsSince(
+  client: pg.Client,
+  before: readonly DatabaseObject[],
+): Promise<DatabaseObject[]> {
+  const known = new Set(before.map(keyOf));
+  const added = async () => (await listObjects(client)).filter(object => !known.has(keyOf(object)));
+  for (const object of await added()) {
+    // What depends on something else may be gone, or go with the next; what is left in the end is reported.
+    await client.query(dropStatement(object)).catch(() => undefined);
+  }
+  return added();
+}
+
+function dropStatement({ type, identity }: DatabaseObject): string {
+  if (type === 'large object') return `SELECT pg_catalog.lo_unlink(${quoteLiteral(identity)}::oid)`;
+  const words: Record<string, string> = {
+    'statistics object': 'STATISTICS',
+    'foreign-data wrapper': 'FOREIGN DATA WRAPPER',
+    'composite type': 'TYPE',
+  };
+  return `DROP ${words[type] ?? type.toUpperCase()} IF EXISTS ${identity} CASCADE`;
+}
+
+function keyOf(object: DatabaseObject): string {
+  return `${object.type} ${object.identity}`;
+}
