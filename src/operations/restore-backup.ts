@@ -274,8 +274,7 @@ class Restore {
       this.#emit({ type: 'phase', phase: 'post-data' });
       await this.#section(archive, source, facts, 'post-data');
       if (!this.#options.schemaOnly) {
-        this.#emit({ type: 'phase', phase: 'analyze' });
-        await analyzeAll(this.#target, this.#jobs, this.#options.signal);
+        await this.#analyze();
       }
     } catch (error) {
       await undo();
@@ -309,8 +308,14 @@ class Restore {
       onProgress: (doneBytes, rows) => this.#emit({ type: 'progress', doneBytes, totalBytes, rows }),
     });
     await this.#section(archive, source, facts, 'data');
+    await this.#analyze();
+  }
+
+  async #analyze(): Promise<void> {
     this.#emit({ type: 'phase', phase: 'analyze' });
-    await analyzeAll(this.#target, this.#jobs, this.#options.signal);
+    const refused = await analyzeAll(this.#target, this.#jobs, this.#options.signal);
+    for (const message of refused)
+      this.#warn(message, 'all rows are there; the planner lacks statistics of this table');
   }
 
   async #loadParallel(source: Source): Promise<void> {

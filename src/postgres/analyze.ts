@@ -1,17 +1,22 @@
 // Gathers the planner's statistics for everything this role may analyze, on several connections.
-import { throwIfAborted } from '../base/errors.ts';
+import { PgkeepError, throwIfAborted } from '../base/errors.ts';
 import { openClient, queryRows } from './client.ts';
 import type { DatabaseTarget } from './target.ts';
 
+/**
+ * @returns a sentence for each table that ANALYZE refused: a type's own function may do that, and the rows are there
+ * all the same.
+ */
 export async function analyzeAll(
   target: DatabaseTarget,
   jobs: number,
   signal: AbortSignal | undefined,
-): Promise<void> {
+): Promise<string[]> {
+  const refused: string[] = [];
   const clients = await Promise.all(Array.from({ length: jobs }, () => openClient(target)));
   const [first] = clients;
   try {
-    if (first === undefined) return;
+    if (first === undefined) return refused;
     const tables = await queryRows(
       first,
       `SELECT c.oid::regclass::text AS name FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -25,10 +30,16 @@ export async function analyzeAll(
       clients.map(async client => {
         for (let table = waiting.pop(); table !== undefined; table = waiting.pop()) {
           throwIfAborted(signal);
-          await queryRows(client, `ANALYZE ${table.name}`, `analyzing ${table.name}`);
+          try {
+            await queryRows(client, `ANALYZE ${table.name}`, `analyzing ${table.name}`);
+          } catch (error) {
+            if (!(error instanceof PgkeepError) || error.code !== 'DATABASE_QUERY') throw error;
+            refused.push(error.message);
+          }
         }
       }),
     );
+    return refused;
   } finally {
     await Promise.all(clients.map(client => client.end()));
   }

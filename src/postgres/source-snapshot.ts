@@ -23,7 +23,8 @@ export interface SourceSnapshot {
 
 const attempts = 10;
 const tablesPerLock = 500;
-const flushWaitMs = 5_000;
+/** Idle servers may leave WAL that no commit needs unflushed for long; commits are flushed within this time. */
+const flushWaitMs = 1_000;
 
 /**
  * Locks every selected table ACCESS SHARE and takes the snapshot, in a transaction that stays open on `client`:
@@ -183,7 +184,7 @@ async function waitForFlush(
     );
     if (row?.flushed === 't') return true;
     if (Date.now() > deadline) return false;
-    await sleep(50);
+    await sleep(20);
   }
 }
 

@@ -177,14 +177,16 @@ async function checkExtensions(client: pg.Client, entries: readonly ArchiveEntry
   const needed = entries
     .filter(entry => entry.kind === 'EXTENSION')
     .map(entry => entry.text.replace(/^EXTENSION - /, '').trim());
-  if (needed.length === 0) return;
-  const rows = await queryRows(
-    client,
-    'SELECT name FROM pg_catalog.pg_available_extensions',
-    'reading the available extensions',
-  );
-  const available = new Set(rows.map(row => row.name));
-  const missing = needed.filter(name => !available.has(name));
+  const missing: string[] = [];
+  for (const name of needed) {
+    // Reads the extension's control file and fails without one; unlike pg_available_extensions it looks wherever
+    // CREATE EXTENSION would.
+    const look = `SELECT count(*) AS paths FROM pg_catalog.pg_extension_update_paths(${quoteLiteral(name)})`;
+    await queryRows(client, look, `looking for the extension ${name}`).catch(error => {
+      if (!(error instanceof PgkeepError) || error.code !== 'DATABASE_QUERY') throw error;
+      missing.push(name);
+    });
+  }
   if (missing.length > 0) {
     throw new PgkeepError(
       'TARGET_UNFIT',
