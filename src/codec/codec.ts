@@ -71,14 +71,19 @@ function compressBound(plainBytes: number): number {
 }
 
 function decompress(name: string, payload: Buffer, plainBytes: number): Buffer {
+  let result: { buffer: Buffer; engine: { bytesWritten: number } };
   try {
-    return zstdDecompressSync(payload, {
+    // The types leave out what `info` makes of the result: the engine, which knows how much of the input it took.
+    result = zstdDecompressSync(payload, {
       chunkSize: Math.max(64, plainBytes),
       maxOutputLength: Math.max(64, plainBytes),
-    });
+      info: true,
+    }) as unknown as typeof result;
   } catch (cause) {
     throw undecodable(name, cause);
   }
+  if (result.engine.bytesWritten !== payload.length) throw undecodable(name);
+  return result.buffer;
 }
 
 function undecodable(name: string, cause?: unknown): PgkeepError {

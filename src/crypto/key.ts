@@ -68,7 +68,7 @@ export function wrapKey(secret: Buffer, key: Buffer, context: string): WrappedKe
  * known here, OBJECT_DAMAGED when the entry is for this key and yet does not open.
  */
 export function unwrapKey(recipients: readonly WrappedKey[], key: Buffer, context: string): Buffer {
-  const known = recipients.filter(entry => entry.type === 'key');
+  const known = recipients.filter(entry => entry?.type === 'key');
   if (known.length === 0) {
     throw new PgkeepError(
       'RECIPIENT_UNSUPPORTED',
@@ -87,8 +87,8 @@ export function unwrapKey(recipients: readonly WrappedKey[], key: Buffer, contex
       { hint: 'set BACKUP_ENCRYPTION_KEY to the key the repository was made with' },
     );
   }
-  const sealed = Buffer.from(entry.wrapped, 'base64');
   try {
+    const sealed = Buffer.from(entry.wrapped, 'base64');
     const decipher = createDecipheriv(
       'aes-256-gcm',
       wrappingKey(key, Buffer.from(entry.salt, 'base64')),

@@ -1,6 +1,7 @@
 // Walks the messages of PostgreSQL's wire protocol (version 3) in received buffers. CopyData bodies are handed on
 // where they lie, in pieces, without being joined; every other message is small and handed on whole.
 // Message format: one byte of type, four bytes of length (itself included), body.
+import { PgkeepError } from '../base/errors.ts';
 
 export interface FrameHandler {
   /** A piece of a CopyData body: `chunk[start..end)`, valid only during the call. */
@@ -25,7 +26,10 @@ export class FrameReader {
     this.#handler = handler;
   }
 
-  /** Takes in received bytes, cut anywhere. */
+  /**
+   * Takes in received bytes, cut anywhere.
+   * @throws PgkeepError DATABASE_CONNECTION_LOST when they are no messages of PostgreSQL's protocol.
+   */
   push(chunk: Buffer): void {
     const end = chunk.length;
     let at = 0;
@@ -48,7 +52,7 @@ export class FrameReader {
     const handler = this.#handler;
     let at = from;
     while (at + headerBytes <= end && chunk[at] === copyDataType) {
-      const stop = at + 1 + chunk.readUInt32BE(at + 1);
+      const stop = at + headerBytes + bodyBytesOf(chunk, at);
       if (stop > end) break;
       handler.copyData(chunk, at + headerBytes, stop);
       at = stop;
@@ -65,7 +69,7 @@ export class FrameReader {
     );
     this.#headerFilled += copied;
     if (this.#headerFilled === headerBytes) {
-      this.#bodyLeft = this.#header.readUInt32BE(1) - 4;
+      this.#bodyLeft = bodyBytesOf(this.#header, 0);
       if (this.#bodyLeft === 0) this.#finish();
     }
     return at + copied;
@@ -87,4 +91,16 @@ export class FrameReader {
     this.#body = [];
     if (type !== copyDataType) this.#handler.message(type, body);
   }
+}
+
+/** The length of the body of the message that begins at `at`. */
+function bodyBytesOf(bytes: Buffer, at: number): number {
+  const bodyBytes = bytes.readInt32BE(at + 1) - 4;
+  // Going on would read the same bytes for ever.
+  if (bodyBytes < 0) {
+    throw new PgkeepError('DATABASE_CONNECTION_LOST', 'the server sent something that is not its protocol', {
+      hint: 'check what stands between: a proxy or pooler that does not pass COPY through unharmed',
+    });
+  }
+  return bodyBytes;
 }

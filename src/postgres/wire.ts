@@ -56,14 +56,14 @@ export class WireConnection {
 
   /** @throws PgkeepError as {@link openClient}. */
   static async open(target: DatabaseTarget, applicationName: string): Promise<WireConnection> {
-    let reader: FrameReader | undefined;
+    let receive: ((received: Buffer) => void) | undefined;
     const makeSocket = () => {
       const socket: net.Socket = new net.Socket({
         onread: {
           buffer: Buffer.allocUnsafeSlow(receiveBytes),
           callback: (bytes, buffer) => {
             const received = Buffer.from(buffer.buffer, buffer.byteOffset, bytes);
-            if (reader !== undefined) reader.push(received);
+            if (receive !== undefined) receive(received);
             else socket.emit('data', Buffer.from(received));
             return true;
           },
@@ -76,13 +76,20 @@ export class WireConnection {
     const { stream } = (client as unknown as { connection: { stream: Duplex } }).connection;
     stream.removeAllListeners('data');
     const connection = new WireConnection(stream);
-    reader = new FrameReader({
+    const reader = new FrameReader({
       copyData: (chunk, start, end) => connection.#commands[0]?.sink?.write(chunk, start, end),
       message: (type, body) => connection.#receive(type, body),
     });
-    const frames = reader;
+    receive = received => {
+      try {
+        reader.push(received);
+      } catch (error) {
+        connection.#lose(error);
+        stream.destroy();
+      }
+    };
     // Only a TLS socket emits data; a plain one hands its buffer to the callback above.
-    stream.on('data', (chunk: Buffer) => frames.push(chunk));
+    stream.on('data', receive);
     return connection;
   }
 
@@ -173,7 +180,7 @@ export class WireConnection {
     }
   }
 
-  #lose(error: Error): void {
+  #lose(error: unknown): void {
     if (this.#lost !== undefined) return;
     // The server's last words, as on a shutdown, tell more than the closed socket.
     const complaint = this.#commands[0]?.complaint;

@@ -54,8 +54,8 @@ export async function listMetadata(storage: Storage): Promise<BackupMetadata[]> 
   if ((await readDescriptor(storage)) === undefined) throw notFound(storage);
   const ids: string[] = [];
   for await (const object of storage.list(metadataPrefix)) {
-    const id = object.name.slice(metadataPrefix.length).replace(/\.json$/, '');
-    if (isBackupId(id)) ids.push(id);
+    const id = object.name.slice(metadataPrefix.length, -'.json'.length);
+    if (isBackupId(id) && object.name === metadataName(id)) ids.push(id);
   }
   const found: BackupMetadata[] = [];
   for (let first = 0; first < ids.length; first += metadataAtOnce) {
@@ -117,6 +117,8 @@ export class Repository {
   /**
    * Makes a new, empty repository. When somebody else makes one at the same moment, theirs is opened.
    * @param keyText `null` for a repository without encryption.
+   * @throws PgkeepError KEY_MALFORMED; as {@link Repository.open} for theirs, and REPOSITORY_MISMATCH when it is not encrypted
+   * although a key was given.
    */
   static async create(storage: Storage, keyText: string | null): Promise<Repository> {
     const userKey = keyText === null ? null : parseKey(keyText);
@@ -134,8 +136,16 @@ export class Repository {
           : { recipients: [wrapKey(secret, userKey, wrapContext(id, descriptorName))] },
     };
     const outcome = await storage.put(descriptorName, jsonObject(descriptor), { ifAbsent: true });
-    if (outcome === 'exists') return Repository.open(storage, keyText ?? undefined);
-    return new Repository(id, storage, secret, userKey);
+    if (outcome === 'stored') return new Repository(id, storage, secret, userKey);
+    const theirs = await Repository.open(storage, keyText ?? undefined);
+    if (keyText !== null && !theirs.encrypted) {
+      throw new PgkeepError(
+        'REPOSITORY_MISMATCH',
+        `the repository at ${storage.location} was made without encryption`,
+        { hint: 'choose another repository for encrypted backups' },
+      );
+    }
+    return theirs;
   }
 
   /** A fresh data key for one run, stored wrapped before it is used; `null` without encryption. */
@@ -159,6 +169,8 @@ export class Repository {
     if (key === undefined) {
       key = this.#loadDataKey(id);
       this.#dataKeys.set(id, key);
+      // A failure is not remembered: the storage may answer next time.
+      key.catch(() => this.#dataKeys.delete(id));
     }
     return key;
   }
@@ -298,6 +310,7 @@ async function readMetadata(storage: Storage, id: string): Promise<BackupMetadat
 async function readDescriptor(storage: Storage): Promise<Descriptor | undefined> {
   if ((await storage.stat(descriptorName)) === undefined) return undefined;
   const descriptor = parseObject<Descriptor>(descriptorName, await storage.get(descriptorName));
+  if (typeof descriptor.format !== 'number') throw noDescriptor();
   if (descriptor.format !== 1 || (descriptor.requires ?? []).length > 0) {
     throw new PgkeepError(
       'REPOSITORY_UNSUPPORTED',
@@ -307,17 +320,27 @@ async function readDescriptor(storage: Storage): Promise<Descriptor | undefined>
       },
     );
   }
-  if (
-    typeof descriptor.id !== 'string' ||
-    typeof descriptor.secret !== 'object' ||
-    descriptor.secret === null
-  ) {
-    throw new PgkeepError(
-      'OBJECT_DAMAGED',
-      `${descriptorName} is damaged: it is no descriptor of a repository`,
-    );
+  if (typeof descriptor.id !== 'string' || !isSecret(descriptor.secret, descriptor.encryption)) {
+    throw noDescriptor();
   }
   return descriptor;
+}
+
+/** A plain secret passes only where the descriptor says that nothing is encrypted: both would have to be forged. */
+function isSecret(secret: unknown, encryption: unknown): secret is Descriptor['secret'] {
+  if (typeof secret !== 'object' || secret === null) return false;
+  if ('plain' in secret) {
+    return encryption === 'none' && typeof secret.plain === 'string' && /^[0-9a-f]{64}$/.test(secret.plain);
+  }
+  return encryption !== 'none' && 'recipients' in secret && Array.isArray(secret.recipients);
+}
+
+function noDescriptor(): PgkeepError {
+  return new PgkeepError(
+    'OBJECT_DAMAGED',
+    `${descriptorName} is damaged: it is no descriptor of a repository`,
+    { context: { object: descriptorName } },
+  );
 }
 
 function parseObject<T>(name: string, bytes: Buffer): Partial<T> & T {

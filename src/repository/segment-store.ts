@@ -32,6 +32,10 @@ export class SegmentStore {
   /** Segments this backup uses, counted once each. */
   readonly #used = new Map<string, KnownSegment>();
   readonly #keys = new Map<string, number>();
+  /** Segments that are in the storage, but not whole. */
+  readonly #damaged = new Set<string>();
+  /** Segments on their way to the storage. */
+  readonly #puts = new Map<string, Promise<SegmentRef>>();
 
   constructor(repository: Repository, key: DataKey | null, level: number) {
     this.#repository = repository;
@@ -68,9 +72,11 @@ export class SegmentStore {
 
   /**
    * The segment, when the repository has it and it is whole. One that no known manifest names (left by a run that
-   * died, or another database's) is read and checked before it is trusted; a damaged one is removed, to be stored anew.
+   * died, or another database's) is read and checked before it is trusted; a damaged one is replaced by the next put.
    */
   async find(id: string): Promise<SegmentRef | undefined> {
+    const underWay = this.#puts.get(id);
+    if (underWay !== undefined) return underWay;
     const used = this.#used.get(id);
     if (used !== undefined) return this.#use(id, used);
     const object = await this.#repository.storage.stat(segmentName(id));
@@ -79,8 +85,19 @@ export class SegmentStore {
     return known?.storedBytes === object.sizeBytes ? this.#use(id, known) : this.#adopt(id);
   }
 
-  /** Stores a sealed segment. */
-  async put(id: string, object: Buffer, plainBytes: number): Promise<SegmentRef> {
+  /** Stores a sealed segment; of several that bring the same at once the first one's is stored. */
+  put(id: string, object: Buffer, plainBytes: number): Promise<SegmentRef> {
+    let stored = this.#puts.get(id);
+    if (stored === undefined) {
+      stored = this.#put(id, object, plainBytes).finally(() => this.#puts.delete(id));
+      this.#puts.set(id, stored);
+    }
+    return stored;
+  }
+
+  async #put(id: string, object: Buffer, plainBytes: number): Promise<SegmentRef> {
+    const used = this.#used.get(id);
+    if (used !== undefined) return this.#use(id, used);
     const name = segmentName(id);
     const own: KnownSegment = {
       keyId: this.#key?.id ?? null,
@@ -88,13 +105,14 @@ export class SegmentStore {
       storedBytes: object.length,
       isNew: true,
     };
-    const outcome = await this.#repository.storage.put(name, object, { ifAbsent: true });
-    if (outcome === 'stored') return this.#use(id, own);
-    // Somebody, perhaps another worker of this run, stored it meanwhile.
-    const used = this.#used.get(id);
-    if (used !== undefined) return this.#use(id, used);
-    const adopted = await this.#adopt(id);
-    if (adopted !== undefined) return adopted;
+    if (!this.#damaged.has(id)) {
+      const outcome = await this.#repository.storage.put(name, object, { ifAbsent: true });
+      if (outcome === 'stored') return this.#use(id, own);
+      // Another run stored it meanwhile.
+      const adopted = await this.#adopt(id);
+      if (adopted !== undefined) return adopted;
+    }
+    // Replaced in one step: between removing and putting, what another run stored could be removed.
     await this.#repository.storage.put(name, object);
     return this.#use(id, own);
   }
@@ -133,7 +151,7 @@ export class SegmentStore {
     );
   }
 
-  /** Checks a segment nobody vouches for and takes it over; removes it when it is damaged. */
+  /** Checks a segment nobody vouches for and takes it over; notes when it is damaged. */
   async #adopt(id: string): Promise<SegmentRef | undefined> {
     const name = segmentName(id);
     const { storage, secret } = this.#repository;
@@ -145,7 +163,7 @@ export class SegmentStore {
     } catch (error) {
       if (!(error instanceof PgkeepError)) throw error;
       if (error.code !== 'OBJECT_DAMAGED' && error.code !== 'OBJECT_MISSING') throw error;
-      await storage.remove([name]);
+      this.#damaged.add(id);
       return undefined;
     }
   }

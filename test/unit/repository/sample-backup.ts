@@ -1,0 +1,93 @@
+// A small backup made without a database: what repository tests put into a repository.
+
+import { newBackupId } from '../../../src/repository/backup-id.ts';
+import type { Manifest } from '../../../src/repository/manifest.ts';
+import type { BackupMetadata } from '../../../src/repository/metadata.ts';
+import type { Repository } from '../../../src/repository/repository.ts';
+
+export interface SampleOptions {
+  database?: string;
+  takenAt?: Date;
+  change?: Partial<Manifest>;
+}
+
+/** A manifest with every field, without tables. */
+export function sampleManifest(repository: Repository, options: SampleOptions = {}): Manifest {
+  const takenAt = (options.takenAt ?? new Date()).toISOString();
+  return {
+    format: 1,
+    requires: [],
+    repository: repository.id,
+    backup: newBackupId(new Date(takenAt)),
+    tool: 'pgkeep test',
+    server: {
+      version: '15.0',
+      versionNumber: 150000,
+      systemIdentifier: null,
+      timeline: null,
+      standby: false,
+    },
+    database: {
+      name: options.database ?? 'shop',
+      encoding: 'UTF8',
+      collate: 'C',
+      ctype: 'C',
+      localeProvider: 'libc',
+      locale: null,
+      comment: null,
+      settings: [],
+    },
+    snapshot: { id: '1-1', xids: '1:1:', walPosition: '0/0', walFlushed: true, takenAt },
+    startedAt: takenAt,
+    finishedAt: takenAt,
+    options: {
+      schemas: [],
+      excludeSchemas: [],
+      tables: [],
+      excludeTables: [],
+      excludeTableData: [],
+      schemaOnly: false,
+    },
+    keys: [],
+    archive: { programVersion: '15.0', bytes: 0, segments: [] },
+    roles: [],
+    extensions: [],
+    globals: { roles: [], memberships: [] },
+    tables: [],
+    partitioned: [],
+    leftOut: [],
+    newBytes: 0,
+    reusedBytes: 0,
+    ...options.change,
+  };
+}
+
+/** Stores a backup: manifest, then metadata. */
+export async function storeSample(
+  repository: Repository,
+  options: SampleOptions = {},
+): Promise<{ manifest: Manifest; metadata: BackupMetadata }> {
+  const manifest = sampleManifest(repository, options);
+  const { checksum, storedBytes } = await repository.writeManifest(manifest, await repository.newDataKey());
+  const metadata: BackupMetadata = {
+    id: manifest.backup,
+    timestamp: manifest.snapshot.takenAt,
+    version: 'test',
+    type: 'database',
+    database: manifest.database.name,
+    tableCount: 0,
+    recordCount: 0,
+    checksum,
+    encrypted: repository.encrypted,
+    compressed: true,
+    sizeBytes: 0,
+    storedBytes,
+    newBytes: storedBytes,
+    durationMs: 1,
+    tags: [],
+    reason: null,
+    complete: true,
+  };
+  await repository.writeMetadata(metadata);
+  return { manifest, metadata };
+}
