@@ -3,6 +3,10 @@ import { Worker } from 'node:worker_threads';
 import { PgkeepError, throwIfAborted } from '../base/errors.ts';
 import { type Methods, ThreadLine } from '../base/thread-calls.ts';
 
+const baseHeapMb = 64;
+/** A worker that is handed a plan holds a copy of it. */
+const tablesPerHeapMb = 500;
+
 /**
  * Starts `count` threads of a module, calls their method `run` and waits for all.
  * @param module URL of the thread's module without its extension, as it differs between source and build.
@@ -11,13 +15,15 @@ import { type Methods, ThreadLine } from '../base/thread-calls.ts';
 export async function runWorkers(
   module: URL,
   count: number,
-  workerData: unknown,
+  workerData: { plan?: { tables: readonly unknown[] } },
   methods: Methods,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   throwIfAborted(signal);
   const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js';
   const file = new URL(module.href + extension);
+  // Buffers count against the heap's limit: a low one has the garbage of large buffers collected early.
+  const heapMb = baseHeapMb + Math.ceil((workerData.plan?.tables.length ?? 0) / tablesPerHeapMb);
   const workers: Worker[] = [];
   const aborted = Promise.withResolvers<never>();
   aborted.promise.catch(() => undefined);
@@ -32,7 +38,11 @@ export async function runWorkers(
   try {
     const runs = Array.from({ length: count }, () => {
       // No environment: a thread gets what it needs as data.
-      const worker = new Worker(file, { workerData, env: {} });
+      const worker = new Worker(file, {
+        workerData,
+        env: {},
+        resourceLimits: { maxOldGenerationSizeMb: heapMb },
+      });
       workers.push(worker);
       const line = new ThreadLine<{ run(nothing: null): Promise<void> }>(worker, methods);
       const fail = (why: string) => line.break(new PgkeepError('INTERNAL', `a worker thread ended: ${why}`));
