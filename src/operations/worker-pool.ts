@@ -4,26 +4,31 @@ import { PgkeepError, throwIfAborted } from '../base/errors.ts';
 import { type Methods, ThreadLine } from '../base/thread-calls.ts';
 
 const baseHeapMb = 64;
-/** A worker that is handed a plan holds a copy of it. */
 const tablesPerHeapMb = 500;
 
+export interface WorkerPoolOptions {
+  /** URL of the thread's module without its extension, which differs between source and build. */
+  module: URL;
+  count: number;
+  workerData: unknown;
+  /** Entries of a plan in workerData, of which every thread holds a copy. */
+  plannedTables: number;
+  /** What the threads may call. */
+  methods: Methods;
+  signal: AbortSignal | undefined;
+}
+
 /**
- * Starts `count` threads of a module, calls their method `run` and waits for all.
- * @param module URL of the thread's module without its extension, as it differs between source and build.
+ * Starts threads of a module, calls their method `run` and waits for all.
  * @throws the first failure, or what the signal was aborted with; the threads have ended by then.
  */
-export async function runWorkers(
-  module: URL,
-  count: number,
-  workerData: { plan?: { tables: readonly unknown[] } },
-  methods: Methods,
-  signal: AbortSignal | undefined,
-): Promise<void> {
+export async function runWorkers(options: WorkerPoolOptions): Promise<void> {
+  const { signal, workerData } = options;
   throwIfAborted(signal);
   const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js';
-  const file = new URL(module.href + extension);
+  const file = new URL(options.module.href + extension);
   // Buffers count against the heap's limit: a low one has the garbage of large buffers collected early.
-  const heapMb = baseHeapMb + Math.ceil((workerData.plan?.tables.length ?? 0) / tablesPerHeapMb);
+  const heapMb = baseHeapMb + Math.ceil(options.plannedTables / tablesPerHeapMb);
   const workers: Worker[] = [];
   const aborted = Promise.withResolvers<never>();
   aborted.promise.catch(() => undefined);
@@ -36,7 +41,7 @@ export async function runWorkers(
   };
   signal?.addEventListener('abort', onAbort, { once: true });
   try {
-    const runs = Array.from({ length: count }, () => {
+    const runs = Array.from({ length: options.count }, () => {
       // No environment: a thread gets what it needs as data.
       const worker = new Worker(file, {
         workerData,
@@ -44,7 +49,7 @@ export async function runWorkers(
         resourceLimits: { maxOldGenerationSizeMb: heapMb },
       });
       workers.push(worker);
-      const line = new ThreadLine<{ run(nothing: null): Promise<void> }>(worker, methods);
+      const line = new ThreadLine<{ run(nothing: null): Promise<void> }>(worker, options.methods);
       const fail = (why: string) => line.break(new PgkeepError('INTERNAL', `a worker thread ended: ${why}`));
       worker.on('error', error =>
         fail(error instanceof Error ? (error.stack ?? error.message) : String(error)),

@@ -58,8 +58,16 @@ export async function readTables(options: ReadTablesOptions): Promise<RangeEntry
     level: options.level,
   };
   const workers = Math.min(options.jobs, plan.items);
-  if (workers > 0)
-    await runWorkers(new URL('./copy-worker', import.meta.url), workers, workerData, host, options.signal);
+  if (workers > 0) {
+    await runWorkers({
+      module: new URL('./copy-worker', import.meta.url),
+      count: workers,
+      workerData,
+      plannedTables: plan.tables.length,
+      methods: host,
+      signal: options.signal,
+    });
+  }
   // A hole would be rows lost without a word.
   return ranges.map((entries, table) => Array.from(entries, entry => entry ?? missing(plan, table)));
 }

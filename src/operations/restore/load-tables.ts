@@ -48,6 +48,14 @@ export async function loadTables(options: LoadTablesOptions): Promise<void> {
     keys: options.keys,
   };
   const workers = Math.min(options.jobs, options.items.length);
-  if (workers > 0)
-    await runWorkers(new URL('./load-worker', import.meta.url), workers, workerData, host, options.signal);
+  if (workers > 0) {
+    await runWorkers({
+      module: new URL('./load-worker', import.meta.url),
+      count: workers,
+      workerData,
+      plannedTables: 0,
+      methods: host,
+      signal: options.signal,
+    });
+  }
 }
