@@ -5,7 +5,7 @@ import type pg from 'pg';
 import { PgkeepError, throwIfAborted } from '../base/errors.ts';
 import { version } from '../base/version.ts';
 import { parseKey } from '../crypto/key.ts';
-import { listArchive } from '../postgres/archive-contents.ts';
+import { listArchive, readThroughArchive } from '../postgres/archive-contents.ts';
 import { type BlockingWatcher, watchBlocking } from '../postgres/blocking-watcher.ts';
 import {
   type DatabaseFacts,
@@ -18,16 +18,17 @@ import {
   type Selection,
   type ServerFacts,
 } from '../postgres/catalog.ts';
-import { openClient, queryRows } from '../postgres/client.ts';
+import { closeClient, openClient, queryRows } from '../postgres/client.ts';
 import { readGlobals } from '../postgres/globals.ts';
 import { quoteQualified } from '../postgres/identifiers.ts';
 import { findPgDump, findPgRestore, type Program } from '../postgres/programs.ts';
 import { translateDatabaseError } from '../postgres/server-error.ts';
-import { type SourceSnapshot, takeSnapshot } from '../postgres/source-snapshot.ts';
+import { requireSameNames, type SourceSnapshot, takeSnapshot } from '../postgres/source-snapshot.ts';
 import {
   type DatabaseTarget,
   describeTarget,
   type Environment,
+  localEnvironment,
   programEnvironment,
   readTarget,
 } from '../postgres/target.ts';
@@ -105,6 +106,10 @@ export interface CreateBackupResult {
   warnings: string[];
 }
 
+/** How soon the server notices that this process is gone while its session waits for a lock, holding others. */
+const clientCheckMs = 2_000;
+const firstVersionWithClientCheck = 140000;
+
 const defaults = { jobs: 2, compressionLevel: 2, lockTimeoutMs: 60_000, maxBlockingMs: 30_000 };
 
 /**
@@ -177,6 +182,16 @@ class Run {
   }
 
   async create(): Promise<CreateBackupResult> {
+    try {
+      return await this.#create();
+    } catch (error) {
+      // An abort closes the connections, and what that ends is its echo.
+      throwIfAborted(this.#signal);
+      throw error;
+    }
+  }
+
+  async #create(): Promise<CreateBackupResult> {
     const found = await this.#checkRepository();
     this.#emit({ type: 'phase', phase: 'connect', detail: describeTarget(this.#target) });
     const server = await this.#connect();
@@ -206,7 +221,7 @@ class Run {
   /** Ends connections; the server then drops the locks, whatever state the run is in. */
   async close(): Promise<void> {
     this.#watcher?.stop();
-    await Promise.all([this.#leader, this.#monitor].map(client => client?.end().catch(() => undefined)));
+    await Promise.all([this.#leader, this.#monitor].map(client => client && closeClient(client)));
   }
 
   #keyText(): string | undefined {
@@ -248,12 +263,17 @@ class Run {
   }
 
   async #connect(): Promise<Server> {
-    const leader = await openClient(this.#target, { applicationName: this.#applicationName });
+    const options = { applicationName: this.#applicationName, signal: this.#signal };
+    const leader = await openClient(this.#target, options);
     this.#leader = leader;
     // The leader idles while workers read: its loss would otherwise be seen only at the end.
     leader.on('error', error => this.#failure.abort(translateDatabaseError(error, 'holding the snapshot')));
-    this.#monitor = await openClient(this.#target, { applicationName: this.#applicationName });
+    this.#monitor = await openClient(this.#target, options);
     const facts = await readServerFacts(leader);
+    if (facts.versionNumber >= firstVersionWithClientCheck) {
+      // Refused by servers on systems that cannot tell; the lock timeout then is the limit.
+      await leader.query(`SET client_connection_check_interval = ${clientCheckMs}`).catch(() => undefined);
+    }
     const database = await readDatabaseFacts(leader, facts);
     const pgDump = await findPgDump(facts.versionNumber, this.#options.programs, this.#environment);
     const pgRestore = await findPgRestore(pgDump.version, this.#options.programs, this.#environment);
@@ -283,6 +303,7 @@ class Run {
       row?.pid ?? '',
       this.#applicationName,
       this.#options.maxBlockingMs ?? defaults.maxBlockingMs,
+      this.#target.connectTimeoutSeconds * 1000,
     );
     this.#watcher.failure.catch(error => this.#failure.abort(error));
     const lockTimeoutMs = this.#options.lockTimeoutMs ?? defaults.lockTimeoutMs;
@@ -296,9 +317,10 @@ class Run {
     database: string,
   ): Promise<Map<string, number>> {
     const rangePages = new Map<string, number>();
-    const newest = (await listMetadata(this.#storage)).find(metadata => metadata.database === database);
-    if (newest === undefined) return rangePages;
+    let newest: BackupMetadata | undefined;
     try {
+      newest = (await listMetadata(this.#storage)).find(metadata => metadata.database === database);
+      if (newest === undefined) return rangePages;
       const manifest = await repository.readManifest(newest);
       store.learn(manifest, manifest.archive.segments);
       for (const table of manifest.tables) {
@@ -310,7 +332,7 @@ class Run {
       if (!(error instanceof PgkeepError) || !['OBJECT_MISSING', 'OBJECT_DAMAGED'].includes(error.code))
         throw error;
       this.#warn(
-        `the backup ${newest.id} cannot be built upon: ${error.message}`,
+        `${newest === undefined ? 'what is there' : `the backup ${newest.id}`} cannot be built upon: ${error.message}`,
         'this backup is complete without it; check the repository',
       );
     }
@@ -380,13 +402,11 @@ class Run {
     data: StoredData,
   ): Promise<LeftOutEntry[]> {
     // Reading back what was stored also proves that this archive opens.
-    const env = programEnvironment(this.#target, this.#environment);
-    const archive = await listArchive(
-      server.pgRestore.file,
-      repository.readSegments(data.archive.segments),
-      env,
-      this.#signal,
-    );
+    const env = localEnvironment(this.#environment);
+    const { file } = server.pgRestore;
+    const { segments } = data.archive;
+    const archive = await listArchive(file, repository.readSegments(segments), env, this.#signal);
+    await readThroughArchive(file, archive, repository.readSegments(segments), env, this.#signal);
     return reconcile({
       relations: snapshot.relations,
       archive,
@@ -420,6 +440,7 @@ class Run {
   ): Promise<Manifest> {
     const { leader } = this.#clients();
     const { facts } = server;
+    await requireSameNames(leader, snapshot.relations);
     const tables: TableEntry[] = [];
     for (const [index, relation] of data.read.entries()) {
       const ranges = data.ranges[index] ?? [];
@@ -489,9 +510,9 @@ class Run {
   /** Ends the snapshot's transaction: that it still can be ended proves that the locks were held to the end. */
   async #endTransaction(): Promise<void> {
     const { leader } = this.#clients();
-    this.#watcher?.stop();
     throwIfAborted(this.#signal);
     await queryRows(leader, 'COMMIT', 'ending the backup transaction');
+    this.#watcher?.stop();
   }
 
   #summarize(

@@ -102,6 +102,29 @@ export async function listArchive(
   return parseListing(result.stdout);
 }
 
+/**
+ * Reads an archive to its end, as a restore would. A table of contents alone does not show that data behind it is
+ * missing; it is the end of an archive that holds none.
+ * @throws PgkeepError PROGRAM_FAILED when it does not hold all that its table of contents names.
+ */
+export async function readThroughArchive(
+  pgRestore: string,
+  entries: readonly ArchiveEntry[],
+  archive: AsyncIterable<Buffer>,
+  env: Readonly<Record<string, string>>,
+  signal?: AbortSignal,
+): Promise<void> {
+  if (!entries.some(entry => entry.kind === 'TABLE DATA' || entry.kind === 'BLOBS')) return;
+  const result = await runProgram({
+    file: pgRestore,
+    args: ['--file=/dev/null'],
+    env,
+    signal,
+    onStdin: stdin => feed(stdin, archive),
+  });
+  if (result.status !== 0) throw programFailure(pgRestore, result, 'reading the schema archive');
+}
+
 /** Parses what `pg_restore --list --verbose` prints. */
 export function parseListing(listing: string): ArchiveEntry[] {
   const entries: ArchiveEntry[] = [];

@@ -16,18 +16,21 @@ export interface BlockingWatcher {
  * Watches until stopped.
  * @param pid the backend that holds the locks.
  * @param applicationName of the backup's own sessions, whose waiting does not count.
+ * @param answerWithinMs how long the server may take to say who waits; a silent one counts as lost.
  */
 export function watchBlocking(
   client: pg.Client,
   pid: string,
   applicationName: string,
   maxBlockingMs: number,
+  answerWithinMs: number,
 ): BlockingWatcher {
   const since = new Map<string, number>();
   let timer: NodeJS.Timeout | undefined;
   let isStopped = false;
   const failure = new Promise<never>((_, reject) => {
     const look = async () => {
+      const silence = setTimeout(() => reject(silent(answerWithinMs)), answerWithinMs);
       try {
         const waiting = await readWaiting(client, pid, applicationName);
         if (isStopped) return;
@@ -41,6 +44,8 @@ export function watchBlocking(
         timer = setTimeout(look, Math.min(lookEveryMs, Math.max(50, maxBlockingMs / 4)));
       } catch (error) {
         if (!isStopped) reject(error);
+      } finally {
+        clearTimeout(silence);
       }
     };
     void look();
@@ -66,15 +71,29 @@ async function readWaiting(
   pid: string,
   applicationName: string,
 ): Promise<WaitingSession[]> {
-  // pg_locks is open to every role; the text of another role's statement may not be.
+  // pg_locks is open to every role; the text of another role's statement may not be. The locks of the workers and of
+  // pg_dump count as well: pg_dump locks tables that the session of the backup's own transaction does not.
   const rows = await queryRows(
     client,
     `SELECT l.pid, coalesce(a.query, '') AS query, coalesce(l.relation::regclass::text, '') AS relation
      FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-     WHERE NOT l.granted AND a.application_name IS DISTINCT FROM '${applicationName}' AND ${pid} = ANY (pg_catalog.pg_blocking_pids(l.pid))`,
+     WHERE NOT l.granted AND a.application_name IS DISTINCT FROM '${applicationName}' 
+       AND pg_catalog.pg_blocking_pids(l.pid) &&
+         (SELECT pg_catalog.array_append(pg_catalog.array_agg(o.pid), ${pid}) FROM pg_catalog.pg_stat_activity o
+          WHERE o.application_name = '${applicationName}')`,
     'watching for sessions that wait on the backup',
   );
   return rows.map(row => ({ pid: row.pid ?? '', query: row.query ?? '', relation: row.relation ?? '' }));
+}
+
+function silent(afterMs: number): PgkeepError {
+  return new PgkeepError(
+    'DATABASE_CONNECTION_LOST',
+    `the server has not answered for ${Math.round(afterMs / 1000)} s`,
+    {
+      hint: 'check the network and the load of the server; connect_timeout says how long to wait for an answer',
+    },
+  );
 }
 
 function blockingError(session: WaitingSession, count: number, waitedMs: number): PgkeepError {

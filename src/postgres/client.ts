@@ -6,7 +6,7 @@ import type { Duplex } from 'node:stream';
 import type { ConnectionOptions } from 'node:tls';
 import { rootCertificates } from 'node:tls';
 import pg from 'pg';
-import { foreignCode, PgkeepError } from '../base/errors.ts';
+import { foreignCode, PgkeepError, throwIfAborted } from '../base/errors.ts';
 import { connectError, translateDatabaseError } from './server-error.ts';
 import type { DatabaseTarget } from './target.ts';
 
@@ -14,14 +14,20 @@ export interface OpenClientOptions {
   /** Makes the socket of a connection without TLS, for reading COPY data from it directly. */
   socket?: () => Duplex;
   applicationName?: string;
+  /** Aborting it closes the connection at once, whatever it is waiting for. */
+  signal?: AbortSignal | undefined;
 }
+
+/** A peer that vanished without a word is noticed after this time and ten probes, one a second. */
+const keepAliveDelayMs = 10_000;
+const politeCloseMs = 2_000;
 
 /** A row of a query: every value as text, or null. */
 export type TextRow = Record<string, string | null>;
 
 /**
  * Connects as the target's sslmode demands and lifts the role's time limits for this session.
- * @throws PgkeepError DATABASE_UNREACHABLE, DATABASE_AUTHENTICATION, DATABASE_NOT_FOUND, DATABASE_TLS.
+ * @throws PgkeepError DATABASE_UNREACHABLE, DATABASE_AUTHENTICATION, DATABASE_NOT_FOUND, DATABASE_TLS; INTERRUPTED.
  */
 export async function openClient(
   target: DatabaseTarget,
@@ -29,18 +35,36 @@ export async function openClient(
 ): Promise<pg.Client> {
   const attempts = sslAttempts(target);
   for (const [index, ssl] of attempts.entries()) {
+    throwIfAborted(options.signal);
     const client = newClient(target, ssl, options);
+    const cut = () => socketOf(client).destroy();
+    options.signal?.addEventListener('abort', cut, { once: true });
+    client.once('end', () => options.signal?.removeEventListener('abort', cut));
+    const late = setTimeout(
+      () => socketOf(client).destroy(new Error('timeout expired')),
+      target.connectTimeoutSeconds * 1000,
+    );
     try {
       await client.connect();
       await liftTimeLimits(client);
       return client;
     } catch (error) {
-      await client.end().catch(() => undefined);
+      await closeClient(client);
+      throwIfAborted(options.signal);
       const next = attempts[index + 1];
       if (next === undefined || !isAboutTls(error)) throw connectError(error, target);
+    } finally {
+      clearTimeout(late);
     }
   }
   throw new PgkeepError('INTERNAL', 'no way to connect was tried');
+}
+
+/** Ends a connection: politely, and soon by force, as a network that swallows everything never says goodbye. */
+export async function closeClient(client: pg.Client): Promise<void> {
+  const force = setTimeout(() => socketOf(client).destroy(), politeCloseMs);
+  await client.end().catch(() => undefined);
+  clearTimeout(force);
 }
 
 /** Runs a query; all values come as text. @throws PgkeepError as {@link translateDatabaseError} says. */
@@ -69,8 +93,8 @@ function newClient(
     password: target.password?.reveal() ?? '',
     ssl,
     application_name: options.applicationName ?? 'pgkeep',
-    connectionTimeoutMillis: target.connectTimeoutSeconds * 1000,
     keepAlive: true,
+    keepAliveInitialDelayMillis: keepAliveDelayMs,
   };
   if (target.options !== undefined) config.options = target.options;
   if (options.socket !== undefined && ssl === false) config.stream = options.socket;
@@ -78,6 +102,11 @@ function newClient(
   // Without a listener a connection lost between two queries would end the process; the next query reports it.
   client.on('error', () => undefined);
   return client;
+}
+
+/** pg offers no public way to its socket. */
+function socketOf(client: pg.Client): Duplex {
+  return (client as unknown as { connection: { stream: Duplex } }).connection.stream;
 }
 
 async function liftTimeLimits(client: pg.Client): Promise<void> {

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, realpathSync } from 'node:fs';
 import path from 'node:path';
 import { runProgram } from '../base/child-process.ts';
 import { PgkeepError } from '../base/errors.ts';
-import type { Environment } from './target.ts';
+import { type Environment, localEnvironment } from './target.ts';
 
 export interface Program {
   file: string;
@@ -103,9 +103,8 @@ async function readVersion(
   name: string,
   environment: Environment,
 ): Promise<Program | undefined> {
-  const env = { LC_ALL: 'C', ...(environment.PATH === undefined ? {} : { PATH: environment.PATH }) };
   try {
-    const { stdout } = await runProgram({ file, args: ['--version'], env });
+    const { stdout } = await runProgram({ file, args: ['--version'], env: localEnvironment(environment) });
     const version = new RegExp(`^${name} \\(PostgreSQL\\) (\\d+[^\\s]*)`).exec(stdout)?.[1];
     return version === undefined ? undefined : { file, version, major: Number.parseInt(version, 10) };
   } catch {

@@ -4,8 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { PgkeepError, throwIfAborted } from '../base/errors.ts';
 import { type Relation, readRelations, type Selection } from './catalog.ts';
-import { openClient, queryRows } from './client.ts';
-import { quoteQualified } from './identifiers.ts';
+import { closeClient, openClient, queryRows } from './client.ts';
+import { quoteLiteral, quoteQualified } from './identifiers.ts';
 import { translateDatabaseError } from './server-error.ts';
 import type { DatabaseTarget } from './target.ts';
 
@@ -23,6 +23,7 @@ export interface SourceSnapshot {
 
 const attempts = 10;
 const tablesPerLock = 500;
+const betweenAttemptsMs = 100;
 /** Idle servers may leave WAL that no commit needs unflushed for long; commits are flushed within this time. */
 const flushWaitMs = 1_000;
 
@@ -39,7 +40,9 @@ export async function takeSnapshot(
   isStandby: boolean,
   signal: AbortSignal | undefined,
 ): Promise<SourceSnapshot> {
+  let unsteady = '';
   for (let attempt = 1; attempt <= attempts; attempt++) {
+    if (attempt > 1) await sleep(betweenAttemptsMs);
     throwIfAborted(signal);
     const found = await readRelations(client, selection);
     requireReadable(found);
@@ -49,24 +52,52 @@ export async function takeSnapshot(
       'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY',
       'beginning the backup transaction',
     );
-    if (await lockAll(client, target, wanted, lockTimeoutMs)) {
+    const lost = await lockAll(client, target, wanted, lockTimeoutMs, signal);
+    if (lost === undefined) {
       const snapshot = await exportSnapshot(client, isStandby);
       const relations = await readRelations(client, selection);
-      const locked = new Set(wanted.map(relation => relation.oid));
-      if (lockable(relations).every(relation => locked.has(relation.oid))) {
+      // By oid and name: of tables that changed names with each other, others were locked than those meant.
+      const locked = new Set(wanted.map(identity));
+      const unlocked = lockable(relations).find(relation => !locked.has(identity(relation)));
+      if (unlocked === undefined) {
         const isWalFlushed = isStandby || (await waitForFlush(client, snapshot.walPosition, signal));
         return { ...snapshot, isWalFlushed, relations };
       }
+      unsteady = qualified(unlocked);
+    } else {
+      unsteady = lost;
     }
     await queryRows(client, 'ROLLBACK', 'beginning again');
   }
   throw new PgkeepError(
     'CATALOG_UNSTABLE',
-    `tables were created or dropped at each of ${attempts} attempts to begin the backup`,
+    `tables were created, dropped or renamed at each of ${attempts} attempts to begin the backup (${unsteady})`,
     {
       hint: 'leave out the schema where that happens with --exclude-schema, or run at a quieter time',
     },
   );
+}
+
+/**
+ * Renaming a schema waits for no lock, and from then on a name may lead to another table than the snapshot's.
+ * @throws PgkeepError CATALOG_UNSTABLE naming the tables whose names lead elsewhere by now.
+ */
+export async function requireSameNames(client: pg.Client, relations: readonly Relation[]): Promise<void> {
+  const tables = lockable(relations);
+  const moved = await queryRows(
+    client,
+    // to_regclass looks into the catalog of the moment, whatever the transaction's snapshot.
+    `SELECT name FROM unnest(ARRAY[${tables.map(table => quoteLiteral(quoteQualified(table.schema, table.name))).join(',')}]::text[],
+                             ARRAY[${tables.map(table => table.oid).join(',')}]::oid[]) AS t(name, oid)
+     WHERE pg_catalog.to_regclass(name)::oid IS DISTINCT FROM oid`,
+    'looking whether tables kept their names',
+  );
+  if (moved.length === 0) return;
+  const names = moved.map(row => row.name ?? '');
+  throw new PgkeepError('CATALOG_UNSTABLE', `${listNames(names)} got another name during the backup`, {
+    hint: 'run again when the renaming of schemas has ended',
+    context: { tables: names },
+  });
 }
 
 /** Tables to lock: what belongs to an extension is pg_dump's to read, where it has to be read at all. */
@@ -102,13 +133,14 @@ function requireReadable(relations: readonly Relation[]): void {
   }
 }
 
-/** @returns false when a table was dropped or renamed since it was listed. */
+/** @returns what was lost when a table was dropped or renamed since it was listed, or its lock in a deadlock. */
 async function lockAll(
   client: pg.Client,
   target: DatabaseTarget,
   relations: readonly Relation[],
   lockTimeoutMs: number,
-): Promise<boolean> {
+  signal: AbortSignal | undefined,
+): Promise<string | undefined> {
   try {
     await client.query(`SET LOCAL lock_timeout = ${lockTimeoutMs}`);
     for (let first = 0; first < relations.length; first += tablesPerLock) {
@@ -118,15 +150,16 @@ async function lockAll(
       await client.query(`LOCK TABLE ${names.join(', ')} IN ACCESS SHARE MODE`);
     }
     await client.query('SET LOCAL lock_timeout = 0');
-    return true;
+    return undefined;
   } catch (error) {
     const failure = translateDatabaseError(error, 'locking the tables');
     switch (failure.context.sqlstate) {
       case '42P01':
       case '3F000':
-        return false;
+      case '40P01':
+        return failure.message;
       case '55P03':
-        throw await lockTimeout(target, relations, lockTimeoutMs);
+        throw await lockTimeout(target, relations, lockTimeoutMs, signal);
       default:
         throw failure;
     }
@@ -137,8 +170,9 @@ async function lockTimeout(
   target: DatabaseTarget,
   relations: readonly Relation[],
   lockTimeoutMs: number,
+  signal: AbortSignal | undefined,
 ): Promise<PgkeepError> {
-  const client = await openClient(target);
+  const client = await openClient(target, { signal });
   try {
     const [holder] = await queryRows(
       client,
@@ -154,7 +188,7 @@ async function lockTimeout(
       hint: 'run again when that statement has ended, or raise --lock-timeout',
     });
   } finally {
-    await client.end();
+    await closeClient(client);
   }
 }
 
@@ -186,6 +220,10 @@ async function waitForFlush(
     if (Date.now() > deadline) return false;
     await sleep(20);
   }
+}
+
+function identity(relation: Relation): string {
+  return `${relation.oid} ${quoteQualified(relation.schema, relation.name)}`;
 }
 
 function qualified(relation: Relation): string {

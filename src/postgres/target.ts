@@ -134,6 +134,11 @@ export function programEnvironment(target: DatabaseTarget, environment: Environm
   return env;
 }
 
+/** The environment of a program that connects to nothing: no password, nothing of ours. */
+export function localEnvironment(environment: Environment): Record<string, string> {
+  return { LC_ALL: 'C', ...(environment.PATH === undefined ? {} : { PATH: environment.PATH }) };
+}
+
 function readUrl(url: string): Record<string, string | undefined> {
   const [base = '', query = ''] = url.split(/\?(.*)/s);
   if (!/^postgres(ql)?:\/\//.test(base)) {
