@@ -33,11 +33,16 @@ function regexParts(pattern: string): string[] {
       // An empty bracket would be an error in a regular expression; here it is the name of an array type.
       part += '\\[';
     } else {
-      part += isQuoted ? character : character.toLowerCase();
+      part += isQuoted ? character : foldCase(character);
     }
   }
   parts.push(part);
   return parts.map(text => `^(${text})$`);
+}
+
+/** As the server folds names and pg_dump patterns: ASCII letters only. */
+function foldCase(character: string): string {
+  return /[A-Z]/.test(character) ? character.toLowerCase() : character;
 }
 
 /** A condition on `n.nspname`. @throws PgkeepError OPTION_INVALID for a pattern with a dot. */
@@ -62,8 +67,12 @@ export function matchesTable(pattern: string, schema: string, name: string): boo
   const parts = regexParts(pattern);
   const [first = '', second] = parts;
   if (parts.length > 2) throw tooManyDots(pattern);
-  if (second === undefined) return new RegExp(first, 'su').test(name);
-  return new RegExp(first, 'su').test(schema) && new RegExp(second, 'su').test(name);
+  try {
+    if (second === undefined) return new RegExp(first, 'su').test(name);
+    return new RegExp(first, 'su').test(schema) && new RegExp(second, 'su').test(name);
+  } catch {
+    throw unreadablePattern(pattern);
+  }
 }
 
 /** Patterns that name exactly these tables, several tables to a pattern, since pg_dump runs a query for each. */
@@ -87,5 +96,11 @@ function matches(column: string, regex: string): string {
 function tooManyDots(pattern: string): PgkeepError {
   return new PgkeepError('OPTION_INVALID', `the pattern ${JSON.stringify(pattern)} has too many dots`, {
     hint: 'put names with dots in double quotes',
+  });
+}
+
+export function unreadablePattern(pattern: string): PgkeepError {
+  return new PgkeepError('OPTION_INVALID', `the pattern ${JSON.stringify(pattern)} cannot be read`, {
+    hint: 'put names with brackets, parentheses and the like in double quotes',
   });
 }
