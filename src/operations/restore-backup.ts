@@ -6,7 +6,7 @@ import { PgkeepError, throwIfAborted } from '../base/errors.ts';
 import type { DataKey } from '../crypto/seal.ts';
 import { analyzeAll } from '../postgres/analyze.ts';
 import { type ArchiveEntry, listArchive } from '../postgres/archive-contents.ts';
-import { selectTables } from '../postgres/archive-selection.ts';
+import { leaveOutDangling, selectTables } from '../postgres/archive-selection.ts';
 import { openClient, queryRows } from '../postgres/client.ts';
 import {
   type DatabaseObject,
@@ -171,9 +171,20 @@ class Restore {
       programEnvironment(this.#target, this.#environment),
       this.#options.signal,
     );
-    const { entries, tables } = this.#select(manifest, all);
+    const { entries, tables } = this.#select(manifest, this.#restorableFrom(manifest, all));
     const keys = await Promise.all(manifest.keys.map(id => repository.dataKey(id)));
     return { repository, manifest, pgRestore, entries, tables, keys };
+  }
+
+  /** The archive without what refers to tables that the backup left out. */
+  #restorableFrom(manifest: Manifest, all: ArchiveEntry[]): ArchiveEntry[] {
+    const { schemas, excludeSchemas, tables, excludeTables } = manifest.options;
+    if ([schemas, excludeSchemas, tables, excludeTables].every(patterns => patterns.length === 0)) return all;
+    const { entries, leftOut } = leaveOutDangling(all);
+    for (const entry of leftOut) {
+      this.#warn(`left out, as it needs a table that is not in the backup: ${entry.text}`);
+    }
+    return entries;
   }
 
   /** Narrows the backup to the tables asked for, with what belongs to them. */
@@ -265,6 +276,7 @@ class Restore {
     try {
       await using archive = await this.#writeArchive(source);
       this.#emit({ type: 'phase', phase: 'pre-data' });
+      await this.#createSchemas(source.manifest);
       await this.#section(archive, source, facts, 'pre-data');
       if (!this.#options.schemaOnly) {
         this.#emit({ type: 'phase', phase: 'data', detail: `${source.tables.length} tables` });
@@ -360,10 +372,14 @@ class Restore {
     });
   }
 
-  /** Without a superuser, extensions may belong to the provider: their comments come with them and may not be set. */
+  /** Entries for what a new database has already, or what may not be set there, are passed over. */
   #restorable(entries: readonly ArchiveEntry[], facts: TargetFacts): readonly ArchiveEntry[] {
-    if (facts.isSuperuser) return entries;
-    return entries.filter(entry => !entry.text.startsWith('COMMENT - EXTENSION '));
+    return entries.filter(({ text }) => {
+      // pg_dump writes one when --schema names public.
+      if (text.startsWith('SCHEMA - public ')) return false;
+      // Without a superuser, extensions may belong to the provider: their comments come with them.
+      return facts.isSuperuser || !text.startsWith('COMMENT - EXTENSION ');
+    });
   }
 
   /**
@@ -399,6 +415,23 @@ class Restore {
       return () => this.#emptyDatabase(before);
     } finally {
       await target.end();
+    }
+  }
+
+  /** A backup of single tables lacks the schemas they are in. */
+  async #createSchemas(manifest: Manifest): Promise<void> {
+    if (manifest.options.tables.length === 0) return;
+    const client = await openClient(this.#target);
+    try {
+      for (const name of new Set([...manifest.tables, ...manifest.partitioned].map(table => table.schema))) {
+        await queryRows(
+          client,
+          `CREATE SCHEMA IF NOT EXISTS ${quoteName(name)}`,
+          `creating the schema ${name}`,
+        );
+      }
+    } finally {
+      await client.end();
     }
   }
 

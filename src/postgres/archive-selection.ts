@@ -81,6 +81,37 @@ export function selectTables(
   return { entries: entries.filter(entry => selected.has(entry.dumpId)), leftOut: [...leftOut] };
 }
 
+/**
+ * Leaves out what the archive cannot restore, because it was made of single tables or without some: foreign keys
+ * whose referenced table is not in it, and partitions (and their indexes) whose parent is not.
+ */
+export function leaveOutDangling(entries: readonly ArchiveEntry[]): ArchiveSelection {
+  const byId = new Map(entries.map(entry => [entry.dumpId, entry]));
+  const isDangling = (entry: ArchiveEntry): boolean => {
+    // In place of what is not in the archive it depends on what that would need: on a schema, never on a table.
+    const kinds = new Map<number, string>();
+    for (const id of entry.dependsOn) kinds.set(id, byId.get(id)?.kind ?? '');
+    const count = (...wanted: string[]) => [...kinds.values()].filter(kind => wanted.includes(kind)).length;
+    switch (entry.kind) {
+      case 'FK CONSTRAINT':
+        return count('INDEX', 'CONSTRAINT') === 0;
+      case 'TABLE ATTACH':
+        return count('TABLE', 'FOREIGN TABLE') < 2;
+      case 'INDEX ATTACH':
+        return count('INDEX', 'CONSTRAINT') < 2;
+      default:
+        return false;
+    }
+  };
+  const leftOut = entries.filter(isDangling);
+  const gone = new Set(leftOut.map(entry => entry.dumpId));
+  const kept = entries.filter(
+    entry =>
+      !gone.has(entry.dumpId) && !(describing.has(entry.kind) && entry.dependsOn.some(id => gone.has(id))),
+  );
+  return { entries: kept, leftOut };
+}
+
 function addParents(
   entry: ArchiveEntry,
   byId: ReadonlyMap<number, ArchiveEntry>,

@@ -3,7 +3,7 @@
 import type pg from 'pg';
 import { PgkeepError } from '../base/errors.ts';
 import { queryRows, type TextRow } from './client.ts';
-import { schemaCondition, tableCondition } from './pattern.ts';
+import { schemaCondition, tableCondition, unreadablePattern } from './pattern.ts';
 
 /** Which relations to take, by patterns as in pg_dump. */
 export interface Selection {
@@ -72,6 +72,9 @@ export interface DatabaseFacts {
   settings: string[];
 }
 
+/** SQLSTATE. */
+const invalidRegularExpression = '2201B';
+
 /**
  * Every relation outside the system's own schemas, as the connection's current snapshot sees it.
  * @throws PgkeepError DATABASE_QUERY, for instance for a pattern that is no regular expression.
@@ -89,23 +92,33 @@ export async function readRelations(client: pg.Client, selection: Selection): Pr
   return relations;
 }
 
-/** The patterns among these that match nothing at all. */
+/**
+ * The patterns among those that take something which match nothing at all.
+ * @throws PgkeepError OPTION_INVALID for a pattern that the server cannot read.
+ */
 export async function patternsWithoutMatch(client: pg.Client, selection: Selection): Promise<string[]> {
-  const checks = [
-    ...selection.schemas.map(pattern => ({
-      pattern,
-      sql: `SELECT 1 FROM pg_catalog.pg_namespace n WHERE ${schemaCondition(pattern)}`,
-    })),
-    ...selection.tables.map(pattern => ({
+  const schemas = [...selection.schemas, ...selection.excludeSchemas].map(pattern => ({
+    pattern,
+    sql: `SELECT 1 FROM pg_catalog.pg_namespace n WHERE ${schemaCondition(pattern)}`,
+  }));
+  const tables = [...selection.tables, ...selection.excludeTables, ...selection.excludeTableData].map(
+    pattern => ({
       pattern,
       sql: `SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
             WHERE c.relkind IN ('r','p','v','m','f','S') AND ${tableCondition(pattern)}`,
-    })),
-  ];
+    }),
+  );
+  // As with pg_dump --strict-names: what is to be left out may well not be there.
+  const mustMatch = new Set([...selection.schemas, ...selection.tables]);
   const missing: string[] = [];
-  for (const { pattern, sql } of checks) {
-    const [row] = await queryRows(client, `SELECT EXISTS (${sql}) AS found`, `looking for ${pattern}`);
-    if (row?.found !== 't') missing.push(pattern);
+  for (const { pattern, sql } of [...schemas, ...tables]) {
+    try {
+      const [row] = await queryRows(client, `SELECT EXISTS (${sql}) AS found`, `looking for ${pattern}`);
+      if (row?.found !== 't' && mustMatch.has(pattern)) missing.push(pattern);
+    } catch (error) {
+      if (!(error instanceof PgkeepError) || error.context.sqlstate !== invalidRegularExpression) throw error;
+      throw unreadablePattern(pattern);
+    }
   }
   return missing;
 }

@@ -85,7 +85,7 @@ export async function checkTarget(
   }
   if (options.create) await checkCreatable(client, target, isSuperuser || me?.rolcreatedb === 't');
   else if (options.dataOnly) await checkTablesEmpty(client, options.tables);
-  else await checkEmpty(client, target);
+  else await checkEmpty(client, target, manifest.options.tables.length > 0);
   if (options.dataOnly) return { versionNumber, isSuperuser, missingRoles: [], warnings };
   await checkExtensions(client, options.entries);
   const missingRoles = await checkRoles(
@@ -119,8 +119,21 @@ async function checkCreatable(client: pg.Client, target: DatabaseTarget, mayCrea
   }
 }
 
-async function checkEmpty(client: pg.Client, target: DatabaseTarget): Promise<void> {
-  const own = (await listObjects(client)).filter(object => object.type !== 'extension');
+const withContents = new Set([
+  'table',
+  'partitioned table',
+  'view',
+  'materialized view',
+  'foreign table',
+  'sequence',
+  'large object',
+]);
+
+/** @param isOfTables the backup holds single tables without the schemas, types and functions they need. */
+async function checkEmpty(client: pg.Client, target: DatabaseTarget, isOfTables: boolean): Promise<void> {
+  const own = (await listObjects(client)).filter(
+    ({ type }) => type !== 'extension' && (!isOfTables || withContents.has(type)),
+  );
   if (own.length > 0) {
     throw new PgkeepError(
       'TARGET_NOT_EMPTY',
