@@ -27,6 +27,7 @@ interface Command {
 }
 
 const message = {
+  rowDescription: 0x54,
   dataRow: 0x44,
   commandComplete: 0x43,
   copyInResponse: 0x47,
@@ -161,6 +162,9 @@ export class WireConnection {
     const command = this.#commands[0];
     if (command === undefined) return;
     switch (type) {
+      case message.rowDescription:
+        command.rows = [];
+        return;
       case message.dataRow:
         command.rows.push(parseRow(body));
         return;
