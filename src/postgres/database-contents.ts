@@ -61,7 +61,7 @@ export async function listObjects(client: pg.Client): Promise<DatabaseObject[]> 
     ),
     ...otherCatalogs.map(
       ([catalog, condition]) =>
-        `SELECT '${catalog}'::regclass, o.oid FROM pg_catalog.${catalog} o WHERE ${condition}`,
+        `SELECT '${classOf(catalog)}'::regclass, o.oid FROM pg_catalog.${catalog} o WHERE ${condition}`,
     ),
   ];
   const rows = await queryRows(
@@ -74,6 +74,11 @@ export async function listObjects(client: pg.Client): Promise<DatabaseObject[]> 
     'looking at what the database holds',
   );
   return rows.map(row => ({ type: row.type ?? '', identity: row.identity ?? '' }));
+}
+
+/** Where addresses of objects have the catalog's name: large objects go by that of their data. */
+function classOf(catalog: string): string {
+  return catalog === 'pg_largeobject_metadata' ? 'pg_largeobject' : catalog;
 }
 
 /** "3 tables (public.a, public.b, public.c), 1 function (public.f(integer))": for a message. */

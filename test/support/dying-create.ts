@@ -1,0 +1,26 @@
+// A process that takes a backup and kills itself (SIGKILL) at a chosen object: just before it would be stored, or just
+// after it was. The argument is a DyingCreate as JSON.
+
+import { type CreateBackupOptions, createBackup } from '../../src/operations/create-backup.ts';
+import { LocalStorage } from '../../src/storage/local/local-storage.ts';
+
+export interface DyingCreate {
+  options: Pick<CreateBackupOptions, 'database' | 'repository' | 'encryptionKey' | 'programs' | 'jobs'>;
+  /** The beginning of the object's name. */
+  name: string;
+  when: 'before' | 'after';
+  /** At the how many-th object of that name; 1 is the first. */
+  nth: number;
+}
+
+const { options, name, when, nth } = JSON.parse(process.argv[2] ?? '{}') as DyingCreate;
+let met = 0;
+const put = LocalStorage.prototype.put;
+LocalStorage.prototype.put = async function (this: LocalStorage, ...args: Parameters<typeof put>) {
+  const isHere = args[0].startsWith(name) && ++met === nth;
+  if (isHere && when === 'before') process.kill(process.pid, 'SIGKILL');
+  const outcome = await put.apply(this, args);
+  if (isHere) process.kill(process.pid, 'SIGKILL');
+  return outcome;
+};
+await createBackup({ ...options, environment: { PATH: process.env.PATH } });
