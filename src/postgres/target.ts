@@ -3,7 +3,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { homedir, userInfo } from 'node:os';
 import path from 'node:path';
-import { parse } from 'pg-connection-string';
 import { PgkeepError } from '../base/errors.ts';
 import { Secret } from '../base/secret.ts';
 
@@ -31,37 +30,13 @@ export interface DatabaseTarget {
 
 const socketFolders = ['/var/run/postgresql', '/tmp'];
 const defaultConnectTimeoutSeconds = 30;
-/** URL parameters that other clients put there and that mean nothing to the server. */
-const foreignParameters = new Set([
-  'pgbouncer',
-  'connection_limit',
-  'pool_timeout',
-  'schema',
-  'sslaccept',
-  'socket_timeout',
-  'statement_cache_size',
-  'uselibpqcompat',
-  'supa',
-  'application_name',
-  'fallback_application_name',
-  'channel_binding',
-  'target_session_attrs',
-  'keepalives',
-  'keepalives_idle',
-  'gssencmode',
-  'workaround',
-]);
-
 /**
  * Reads where to connect from a URL, or without one from PG* variables; PG* also fills what the URL leaves out.
  * @throws PgkeepError DATABASE_NOT_GIVEN, OPTION_INVALID (never repeating the URL, which may hold a password).
  */
-export function readTarget(url: string | undefined, environment: Environment): DatabaseTarget {
-  if (environment.PGSERVICE !== undefined) {
-    throw new PgkeepError('OPTION_INVALID', 'PGSERVICE is not supported', {
-      hint: 'give DATABASE_URL, or PGHOST, PGPORT, PGUSER and PGDATABASE',
-    });
-  }
+export function readTarget(url: string | undefined, variables: Environment): DatabaseTarget {
+  // As for libpq, an empty variable is none.
+  const environment: Environment = Object.fromEntries(Object.entries(variables).filter(([, value]) => value));
   if (
     url === undefined &&
     !['PGHOST', 'PGHOSTADDR', 'PGDATABASE', 'PGUSER'].some(name => environment[name])
@@ -71,16 +46,17 @@ export function readTarget(url: string | undefined, environment: Environment): D
     });
   }
   const given: Record<string, string | undefined> = url === undefined ? {} : readUrl(url);
+  if (given.service !== undefined || environment.PGSERVICE !== undefined) {
+    throw new PgkeepError('OPTION_INVALID', 'connection services (PGSERVICE) are not supported', {
+      hint: 'give DATABASE_URL, or PGHOST, PGPORT, PGUSER and PGDATABASE',
+    });
+  }
   const port = Number(given.port ?? environment.PGPORT ?? 5432);
   if (!Number.isInteger(port) || port < 1 || port > 65535) {
     throw new PgkeepError('OPTION_INVALID', 'the port of the database is not a number from 1 to 65535');
   }
   const host = given.host ?? environment.PGHOSTADDR ?? environment.PGHOST ?? defaultHost(port);
-  if (host.includes(',')) {
-    throw new PgkeepError('OPTION_INVALID', 'several hosts in one connection are not supported', {
-      hint: 'name the one host to back up',
-    });
-  }
+  if (host.includes(',')) throw severalHosts();
   const user = given.user ?? environment.PGUSER ?? userInfo().username;
   const database = given.database ?? environment.PGDATABASE ?? user;
   const password =
@@ -139,35 +115,52 @@ export function localEnvironment(environment: Environment): Record<string, strin
   return { LC_ALL: 'C', ...(environment.PATH === undefined ? {} : { PATH: environment.PATH }) };
 }
 
+/**
+ * The parts of a URL by libpq's names. Parameters that are not ours are ignored: other clients put theirs there too
+ * (pgbouncer, schema, ...).
+ */
 function readUrl(url: string): Record<string, string | undefined> {
-  const [base = '', query = ''] = url.split(/\?(.*)/s);
-  if (!/^postgres(ql)?:\/\//.test(base)) {
-    throw new PgkeepError(
-      'OPTION_INVALID',
-      'the database URL does not begin with postgres:// or postgresql://',
-      {
-        hint: 'as in postgres://user:password@host:5432/database; special characters in the password are %-encoded',
-      },
-    );
+  const [, afterScheme] = /^postgres(?:ql)?:\/\/(.*)$/s.exec(url) ?? [];
+  if (afterScheme === undefined)
+    throw badUrl('the database URL does not begin with postgres:// or postgresql://');
+  const [, login = '', place = '', database = '', query = ''] =
+    /^(?:([^/]*)@)?([^/?]*)(?:\/([^?]*))?(?:\?(.*))?$/s.exec(afterScheme) ?? [];
+  const [, user = '', password = ''] = /^([^:]*):?(.*)$/s.exec(login) ?? [];
+  const [, address, name, port = ''] = /^(?:\[([^\]]*)\]|([^:[\]]*))(?::([^:]*))?$/.exec(place) ?? [];
+  const host = address ?? name;
+  // Before the port is looked at: with several hosts there are several ports.
+  if (place.includes(',')) throw severalHosts();
+  if (host === undefined) throw badUrl('the database URL cannot be read');
+  const parts: [name: string, value: string][] = Object.entries({ user, password, host, port, database });
+  for (const parameter of query.split('&')) {
+    const equals = parameter.indexOf('=');
+    if (equals > 0) parts.push([parameter.slice(0, equals), parameter.slice(equals + 1)]);
   }
-  const parameters: Record<string, string> = {};
-  for (const [name, value] of new URLSearchParams(query)) {
-    if (!foreignParameters.has(name)) parameters[name] = value;
-  }
+  const read: Record<string, string> = {};
+  for (const [key, value] of parts) if (value !== '') read[key] = decodePart(value);
+  if (read.dbname !== undefined) read.database = read.dbname;
+  if (read.ssl === 'true') read.sslmode ??= 'require';
+  return read;
+}
+
+function decodePart(text: string): string {
   try {
-    // Certificate files and sslmode are ours to read, so the parser sees only the part before the question mark.
-    const parsed = parse(base);
-    const { host, port, user, password, database } = parsed;
-    const known: Record<string, string | undefined> = {};
-    for (const [name, value] of Object.entries({ host, port, user, password, database })) {
-      if (value !== null && value !== undefined && value !== '') known[name] = value;
-    }
-    return { ...known, ...parameters, ...(parameters.dbname ? { database: parameters.dbname } : {}) };
+    return decodeURIComponent(text);
   } catch {
-    throw new PgkeepError('OPTION_INVALID', 'the database URL cannot be read', {
-      hint: 'as in postgres://user:password@host:5432/database; special characters in the password are %-encoded',
-    });
+    throw badUrl('the database URL holds a % that encodes nothing');
   }
+}
+
+function badUrl(problem: string): PgkeepError {
+  return new PgkeepError('OPTION_INVALID', problem, {
+    hint: 'as in postgres://user:password@host:5432/database; special characters in the password are %-encoded',
+  });
+}
+
+function severalHosts(): PgkeepError {
+  return new PgkeepError('OPTION_INVALID', 'several hosts in one connection are not supported', {
+    hint: 'name the one host to back up',
+  });
 }
 
 function readSslMode(text: string): SslMode {
@@ -199,15 +192,17 @@ function readPassfile(
   } catch {
     return undefined;
   }
-  const wanted = [host.startsWith('/') ? 'localhost' : host, String(port), database, user];
-  for (const line of text.split('\n')) {
+  // As in libpq a socket goes by its folder, and one in the usual place by localhost.
+  const wanted = [socketFolders.includes(host) ? 'localhost' : host, String(port), database, user];
+  for (const line of text.split(/\r?\n/)) {
     if (line.startsWith('#')) continue;
     // Fields end at a colon that no backslash precedes.
-    const fields = [...line.matchAll(/((?:\\.|[^\\:])*)(?::|$)/g)].map(match =>
-      (match[1] ?? '').replace(/\\(.)/g, '$1'),
-    );
-    if (fields.length >= 5 && wanted.every((value, i) => fields[i] === '*' || fields[i] === value))
-      return fields[4];
+    const fields = [...line.matchAll(/((?:\\.|[^\\:])*)(?::|$)/g)].map(match => match[1] ?? '');
+    const unescaped = (field: string) => field.replace(/\\(.)/g, '$1');
+    const [, , , , password] = fields;
+    if (password === undefined) continue;
+    if (wanted.every((value, i) => fields[i] === '*' || unescaped(fields[i] ?? '') === value))
+      return unescaped(password);
   }
   return undefined;
 }
