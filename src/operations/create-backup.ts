@@ -44,6 +44,7 @@ import { readTables } from './create/read-tables.ts';
 import { reasonWithoutRows, reconcile } from './create/reconcile.ts';
 import { storeSchemaArchive } from './create/schema-archive.ts';
 import type { OperationEvent, RunOptions } from './events.ts';
+import { durationLimits, jobsLimits, requireInteger } from './option-check.ts';
 import { readRanges, storeRanges } from './table-index.ts';
 
 export interface CreateBackupOptions extends RunOptions {
@@ -118,6 +119,10 @@ const defaults = { jobs: 2, compressionLevel: 2, lockTimeoutMs: 60_000, maxBlock
  * the next run, and no backup is visible. On abort the same, with INTERRUPTED.
  */
 export async function createBackup(options: CreateBackupOptions): Promise<CreateBackupResult> {
+  requireInteger('jobs', options.jobs, jobsLimits);
+  requireInteger('compressionLevel', options.compressionLevel, { min: 1, max: 19 });
+  requireInteger('lockTimeoutMs', options.lockTimeoutMs, durationLimits);
+  requireInteger('maxBlockingMs', options.maxBlockingMs, durationLimits);
   const storage = await openStorage(options.repository);
   const run = new Run(options, storage);
   try {
@@ -196,6 +201,7 @@ class Run {
     this.#emit({ type: 'phase', phase: 'connect', detail: describeTarget(this.#target) });
     const server = await this.#connect();
     const snapshot = await this.#takeSnapshot(server.facts);
+    const globals = await this.#readGlobals(server.facts);
     const repository = found ?? (await Repository.create(this.#storage, this.#keyText() ?? null));
     const key = await repository.newDataKey();
     const store = new SegmentStore(
@@ -207,7 +213,6 @@ class Run {
     const data = await this.#storeData(repository, store, key, server, snapshot, earlier);
     this.#emit({ type: 'phase', phase: 'reconcile' });
     const leftOut = await this.#reconcile(repository, server, snapshot, data);
-    const globals = await this.#readGlobals(server.facts);
     const manifest = await this.#describe(repository, store, server, snapshot, data, leftOut, globals);
     await this.#endTransaction();
     this.#emit({ type: 'phase', phase: 'finish' });
@@ -362,6 +367,7 @@ class Run {
     const archive = storeSchemaArchive({
       program: server.pgDump,
       env: { ...programEnvironment(this.#target, this.#environment), PGAPPNAME: this.#applicationName },
+      encoding: server.database.encoding,
       snapshotId: snapshot.id,
       selection: this.#selection,
       schemaOnly,

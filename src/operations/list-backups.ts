@@ -2,6 +2,7 @@
 import type { BackupMetadata } from '../repository/metadata.ts';
 import { listMetadata } from '../repository/repository.ts';
 import { openStorage } from '../storage/open-storage.ts';
+import { requireInteger } from './option-check.ts';
 
 export interface ListBackupsOptions {
   repository: string;
@@ -18,6 +19,7 @@ export interface ListBackupsOptions {
  * @throws PgkeepError REPOSITORY_NOT_FOUND, OBJECT_DAMAGED, STORAGE_UNREACHABLE.
  */
 export async function listBackups(options: ListBackupsOptions): Promise<BackupMetadata[]> {
+  requireInteger('limit', options.limit, { min: 1, max: Number.MAX_SAFE_INTEGER });
   const storage = await openStorage(options.repository);
   try {
     const { database, tags = [], since, limit } = options;

@@ -1,21 +1,13 @@
 // Restores a backup into a new or empty database. Everything that can be checked is checked before the target is
 // touched; a restore that fails leaves the target as it was: a database it created is dropped again, an empty one is
 // emptied again.
-import type pg from 'pg';
 import { PgkeepError, throwIfAborted } from '../base/errors.ts';
 import type { DataKey } from '../crypto/seal.ts';
 import { analyzeAll } from '../postgres/analyze.ts';
 import { type ArchiveEntry, listArchive } from '../postgres/archive-contents.ts';
 import { leaveOutDangling, selectTables } from '../postgres/archive-selection.ts';
 import { openClient, queryRows } from '../postgres/client.ts';
-import {
-  type DatabaseObject,
-  describeObjects,
-  dropObjectsSince,
-  listObjects,
-} from '../postgres/database-contents.ts';
-import { createRoleStatements, roleSettingStatements, settingClause } from '../postgres/globals.ts';
-import { quoteLiteral, quoteName } from '../postgres/identifiers.ts';
+import { quoteName } from '../postgres/identifiers.ts';
 import { matchesTable } from '../postgres/pattern.ts';
 import { findPgRestore, type Program } from '../postgres/programs.ts';
 import {
@@ -31,12 +23,14 @@ import { findBackup, Repository } from '../repository/repository.ts';
 import { openStorage } from '../storage/open-storage.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { OperationEvent, RunOptions } from './events.ts';
+import { jobsLimits, requireInteger } from './option-check.ts';
 import { ArchiveFile, type Section } from './restore/archive-file.ts';
 import { loadInTransaction } from './restore/load-in-transaction.ts';
 import { planLoads, wholeTableTask } from './restore/load-plan.ts';
 import { loadTables } from './restore/load-tables.ts';
 import { checkTarget, openMaintenance, type TargetFacts } from './restore/preflight.ts';
 import { SegmentReader } from './restore/segment-reader.ts';
+import { TargetDatabase } from './restore/target-database.ts';
 import { readRanges } from './table-index.ts';
 
 export interface RestoreBackupOptions extends RunOptions {
@@ -82,6 +76,16 @@ export interface RestoreBackupResult {
 }
 
 const defaultJobs = 2;
+/**
+ * For the sessions of pg_restore. Thousands of small commits need not each reach the disk; the last statements of a
+ * restore do. The others undo what the database may have set and pg_restore does not.
+ */
+const restoreSettings = [
+  'synchronous_commit=off',
+  'default_transaction_read_only=off',
+  'array_nulls=on',
+  'transform_null_equals=off',
+];
 
 /**
  * Restores a backup.
@@ -98,6 +102,7 @@ export async function restoreBackup(options: RestoreBackupOptions): Promise<Rest
       '--data-only loads into tables that exist, so nothing can be created with it',
     );
   }
+  requireInteger('jobs', options.jobs, jobsLimits);
   const storage = await openStorage(options.repository);
   try {
     return await new Restore(options, storage).run();
@@ -272,7 +277,17 @@ class Restore {
   async #execute(source: Source, facts: TargetFacts): Promise<void> {
     throwIfAborted(this.#options.signal);
     if (this.#options.dataOnly) return this.#executeDataOnly(source, facts);
-    const undo = await this.#prepareTarget(source, facts);
+    if (this.#options.create)
+      this.#emit({ type: 'phase', phase: 'create-database', detail: this.#target.database });
+    const database = await TargetDatabase.prepare({
+      target: this.#target,
+      manifest: source.manifest,
+      facts,
+      create: this.#options.create ?? false,
+      noOwner: this.#options.noOwner ?? false,
+      noPrivileges: this.#options.noPrivileges ?? false,
+      warn: (message, hint) => this.#warn(message, hint),
+    });
     try {
       await using archive = await this.#writeArchive(source);
       this.#emit({ type: 'phase', phase: 'pre-data' });
@@ -288,14 +303,15 @@ class Restore {
       if (!this.#options.schemaOnly) {
         await this.#analyze();
       }
+      await database.finish();
     } catch (error) {
-      await undo();
+      await database.takeBack();
       throwIfAborted(this.#options.signal);
       throw error;
     }
   }
 
-  /** Rows in one transaction; then what pg_restore has to add: sequences, large objects. */
+  /** Rows in one transaction, committed when pg_restore has added the rest: sequences, large objects. */
   async #executeDataOnly(source: Source, facts: TargetFacts): Promise<void> {
     const { manifest, tables, repository } = source;
     this.#emit({ type: 'phase', phase: 'data', detail: `${tables.length} tables` });
@@ -318,8 +334,8 @@ class Restore {
       }),
       signal: this.#options.signal,
       onProgress: (doneBytes, rows) => this.#emit({ type: 'progress', doneBytes, totalBytes, rows }),
+      beforeCommit: () => this.#section(archive, source, facts, 'data'),
     });
-    await this.#section(archive, source, facts, 'data');
     await this.#analyze();
   }
 
@@ -357,8 +373,9 @@ class Restore {
 
   async #section(archive: ArchiveFile, source: Source, facts: TargetFacts, section: Section): Promise<void> {
     const env = programEnvironment(this.#target, this.#environment);
-    // Thousands of small commits need not each reach the disk; the last statements of a restore do.
-    env.PGOPTIONS = [env.PGOPTIONS, '-c synchronous_commit=off'].filter(Boolean).join(' ');
+    env.PGOPTIONS = [env.PGOPTIONS, ...restoreSettings.map(setting => `-c ${setting}`)]
+      .filter(Boolean)
+      .join(' ');
     await archive.restoreSection({
       section,
       entries: this.#restorable(source.entries, facts),
@@ -382,42 +399,6 @@ class Restore {
     });
   }
 
-  /**
-   * Creates roles and database as asked.
-   * @returns what takes the restore back; it reports instead of throwing.
-   */
-  async #prepareTarget(source: Source, facts: TargetFacts): Promise<() => Promise<void>> {
-    const { create } = this.#options;
-    const client = create || facts.missingRoles.length > 0 ? await openMaintenance(this.#target) : undefined;
-    try {
-      if (client !== undefined) await this.#createRoles(client, source.manifest, facts);
-      if (client !== undefined && create) {
-        this.#emit({ type: 'phase', phase: 'create-database', detail: this.#target.database });
-        await queryRows(
-          client,
-          createDatabaseStatement(this.#target.database, source.manifest),
-          'creating the database',
-        );
-        try {
-          await this.#setDatabaseProperties(client, source.manifest, facts);
-        } catch (error) {
-          await this.#dropDatabase();
-          throw error;
-        }
-        return () => this.#dropDatabase();
-      }
-    } finally {
-      await client?.end();
-    }
-    const target = await openClient(this.#target);
-    try {
-      const before = await listObjects(target);
-      return () => this.#emptyDatabase(before);
-    } finally {
-      await target.end();
-    }
-  }
-
   /** A backup of single tables lacks the schemas they are in. */
   async #createSchemas(manifest: Manifest): Promise<void> {
     if (manifest.options.tables.length === 0) return;
@@ -435,93 +416,6 @@ class Restore {
     }
   }
 
-  async #createRoles(client: pg.Client, manifest: Manifest, facts: TargetFacts): Promise<void> {
-    if (facts.missingRoles.length === 0) return;
-    if ('missing' in manifest.globals) {
-      throw new PgkeepError('TARGET_UNFIT', `the backup holds no roles: ${manifest.globals.missing}`, {
-        hint: 'create them by hand, or restore with --no-owner --no-privileges',
-      });
-    }
-    const statements = createRoleStatements(manifest.globals, new Set(facts.missingRoles));
-    await queryRows(client, 'BEGIN', 'creating the roles');
-    for (const statement of statements) await queryRows(client, statement, 'creating the roles');
-    await queryRows(client, 'COMMIT', 'creating the roles');
-  }
-
-  async #setDatabaseProperties(client: pg.Client, manifest: Manifest, facts: TargetFacts): Promise<void> {
-    const name = quoteName(this.#target.database);
-    const { comment, settings } = manifest.database;
-    if (comment !== null)
-      await queryRows(
-        client,
-        `COMMENT ON DATABASE ${name} IS ${quoteLiteral(comment)}`,
-        'describing the database',
-      );
-    for (const setting of settings) {
-      await queryRows(
-        client,
-        `ALTER DATABASE ${name} ${settingClause(setting)}`,
-        `setting ${setting.split('=')[0]} of the database`,
-      );
-    }
-    if ('missing' in manifest.globals || !facts.isSuperuser) return;
-    const rows = await queryRows(
-      client,
-      'SELECT rolname AS name FROM pg_catalog.pg_roles',
-      'reading the roles of the target',
-    );
-    const roles = new Set(rows.map(row => row.name ?? ''));
-    for (const statement of roleSettingStatements(manifest.globals, roles, this.#target.database)) {
-      await queryRows(client, statement, 'setting what roles have set in the database');
-    }
-  }
-
-  async #dropDatabase(): Promise<void> {
-    const { database } = this.#target;
-    try {
-      const client = await openMaintenance(this.#target);
-      try {
-        // FORCE ends what is left of our own sessions.
-        await queryRows(
-          client,
-          `DROP DATABASE IF EXISTS ${quoteName(database)} WITH (FORCE)`,
-          'dropping the database again',
-        );
-        this.#warn(`the restore failed; the database ${database} it had created was dropped again`);
-      } finally {
-        await client.end();
-      }
-    } catch (error) {
-      this.#warn(
-        `the restore failed, and the database ${database} it had created could not be dropped: ${messageOf(error)}`,
-        'drop it by hand',
-      );
-    }
-  }
-
-  async #emptyDatabase(before: readonly DatabaseObject[]): Promise<void> {
-    const where = describeTarget(this.#target);
-    try {
-      const client = await openClient(this.#target);
-      try {
-        const left = await dropObjectsSince(client, before);
-        if (left.length === 0) this.#warn(`the restore failed; ${where} was emptied again`);
-        else
-          this.#warn(
-            `the restore failed; in ${where} are left: ${describeObjects(left)}`,
-            'drop these by hand before the next try',
-          );
-      } finally {
-        await client.end();
-      }
-    } catch (error) {
-      this.#warn(
-        `the restore failed, and ${where} could not be emptied again: ${messageOf(error)}`,
-        'drop and create it anew before the next try',
-      );
-    }
-  }
-
   #warn(message: string, hint?: string): void {
     this.#warnings.push(message);
     this.#emit(hint === undefined ? { type: 'warning', message } : { type: 'warning', message, hint });
@@ -530,23 +424,6 @@ class Restore {
   #emit(event: OperationEvent): void {
     this.#options.onEvent?.(event);
   }
-}
-
-function createDatabaseStatement(name: string, manifest: Manifest): string {
-  const { encoding, collate, ctype, localeProvider, locale } = manifest.database;
-  const words = [
-    `CREATE DATABASE ${quoteName(name)} TEMPLATE template0 ENCODING ${quoteLiteral(encoding)}`,
-    `LC_COLLATE ${quoteLiteral(collate)} LC_CTYPE ${quoteLiteral(ctype)}`,
-  ];
-  if (localeProvider === 'icu' && locale !== null)
-    words.push(`LOCALE_PROVIDER icu ICU_LOCALE ${quoteLiteral(locale)}`);
-  if (localeProvider === 'builtin' && locale !== null)
-    words.push(`LOCALE_PROVIDER builtin BUILTIN_LOCALE ${quoteLiteral(locale)}`);
-  return words.join(' ');
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 function sum<T>(items: readonly T[], value: (item: T) => number): number {

@@ -74,11 +74,6 @@ function kindOf(text: string, catalogOid: string): string {
   return long ?? text.slice(0, text.indexOf(' '));
 }
 
-/** The role that owns the entry's object: the last word; `undefined` when there is none or it is in doubt. */
-export function ownerOf(entry: ArchiveEntry): string | undefined {
-  return /\S (\S+)$/.exec(entry.text)?.[1];
-}
-
 /**
  * Lists an archive given as a stream; reads no further than its table of contents.
  * @param pgRestore the program's file.

@@ -68,8 +68,29 @@ export interface DatabaseFacts {
   ctype: string;
   localeProvider: 'libc' | 'icu' | 'builtin';
   locale: string | null;
+  icuRules: string | null;
   comment: string | null;
   settings: string[];
+  owner: string;
+  connectionLimit: number;
+  privileges: DatabasePrivilege[] | null;
+}
+
+export interface DatabasePrivilege {
+  grantor: string;
+  /** `null` is PUBLIC. */
+  grantee: string | null;
+  privilege: string;
+  isGrantable: boolean;
+}
+
+/** A role that the database's definitions name, and as what. */
+export interface NeededRole {
+  name: string;
+  owns: boolean;
+  isGranted: boolean;
+  /** By a policy or a user mapping, which cannot do without it. */
+  isNamed: boolean;
 }
 
 /** SQLSTATE. */
@@ -151,13 +172,22 @@ export async function readServerFacts(client: pg.Client): Promise<ServerFacts> {
 
 export async function readDatabaseFacts(client: pg.Client, server: ServerFacts): Promise<DatabaseFacts> {
   const provider = server.versionNumber >= 150000 ? 'd.datlocprovider' : "'c'";
+  const icuRules = server.versionNumber >= 160000 ? 'd.daticurules' : 'NULL';
   let locale = 'NULL';
   if (server.versionNumber >= 170000) locale = 'd.datlocale';
   else if (server.versionNumber >= 150000) locale = 'd.daticulocale';
   const [row] = await queryRows(
     client,
     `SELECT d.datname AS name, pg_catalog.pg_encoding_to_char(d.encoding) AS encoding, d.datcollate AS collate, d.datctype AS ctype,
-            ${provider} AS provider, ${locale} AS locale, pg_catalog.shobj_description(d.oid, 'pg_database') AS comment,
+            ${provider} AS provider, ${locale} AS locale, ${icuRules} AS icu_rules, d.datconnlimit AS connection_limit,
+            pg_catalog.pg_get_userbyid(d.datdba) AS owner,
+            CASE WHEN d.datacl IS NOT NULL THEN (
+              SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+                'grantor', pg_catalog.pg_get_userbyid(a.grantor),
+                'grantee', CASE WHEN a.grantee <> 0 THEN pg_catalog.pg_get_userbyid(a.grantee) END,
+                'privilege', a.privilege_type, 'isGrantable', a.is_grantable)), '[]')
+              FROM pg_catalog.aclexplode(d.datacl) a)::text END AS privileges,
+            pg_catalog.shobj_description(d.oid, 'pg_database') AS comment,
             (SELECT pg_catalog.to_json(s.setconfig) FROM pg_catalog.pg_db_role_setting s
              WHERE s.setdatabase = d.oid AND s.setrole = 0)::text AS settings
      FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()`,
@@ -172,21 +202,36 @@ export async function readDatabaseFacts(client: pg.Client, server: ServerFacts):
     ctype: text(row.ctype),
     localeProvider: providers[(row.provider ?? 'c') as keyof typeof providers],
     locale: row.locale ?? null,
+    icuRules: row.icu_rules ?? null,
     comment: row.comment ?? null,
     settings: row.settings ? (JSON.parse(row.settings) as string[]) : [],
+    owner: text(row.owner),
+    connectionLimit: Number(row.connection_limit),
+    privileges: row.privileges ? (JSON.parse(row.privileges) as DatabasePrivilege[]) : null,
   };
 }
 
-/** Roles that own something in this database or are named in its privileges and policies. */
-export async function readNeededRoles(client: pg.Client): Promise<string[]> {
+/** The roles that definitions in this database name; the server's first superuser is never among them. */
+export async function readNeededRoles(client: pg.Client): Promise<NeededRole[]> {
+  // Default privileges have an owner too: the role whose new objects they are for.
   const rows = await queryRows(
     client,
-    `SELECT DISTINCT r.rolname AS name FROM pg_catalog.pg_shdepend s JOIN pg_catalog.pg_roles r ON r.oid = s.refobjid
+    `SELECT r.rolname AS name,
+       bool_or(s.deptype = 'o' AND s.classid NOT IN ('pg_catalog.pg_default_acl'::regclass, 'pg_catalog.pg_user_mapping'::regclass)) AS owns,
+       bool_or(s.deptype IN ('a', 'i') OR s.classid = 'pg_catalog.pg_default_acl'::regclass) AS granted,
+       bool_or(s.deptype = 'r' OR s.classid = 'pg_catalog.pg_user_mapping'::regclass) AS named
+     FROM pg_catalog.pg_shdepend s JOIN pg_catalog.pg_roles r ON r.oid = s.refobjid
      WHERE s.refclassid = 'pg_catalog.pg_authid'::regclass
-       AND s.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) ORDER BY 1`,
+       AND s.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+     GROUP BY 1 ORDER BY 1`,
     'reading which roles the database needs',
   );
-  return rows.map(row => text(row.name));
+  return rows.map(row => ({
+    name: text(row.name),
+    owns: row.owns === 't',
+    isGranted: row.granted === 't',
+    isNamed: row.named === 't',
+  }));
 }
 
 export async function readExtensions(

@@ -26,7 +26,7 @@ const politeCloseMs = 2_000;
 export type TextRow = Record<string, string | null>;
 
 /**
- * Connects as the target's sslmode demands and lifts the role's time limits for this session.
+ * Connects as the target's sslmode demands and lifts the role's time limits for this session; dates are in ISO 8601.
  * @throws PgkeepError DATABASE_UNREACHABLE, DATABASE_AUTHENTICATION, DATABASE_NOT_FOUND, DATABASE_TLS; INTERRUPTED.
  */
 export async function openClient(
@@ -46,7 +46,7 @@ export async function openClient(
     );
     try {
       await client.connect();
-      await liftTimeLimits(client);
+      await normalizeSession(client);
       return client;
     } catch (error) {
       await closeClient(client);
@@ -109,14 +109,18 @@ function socketOf(client: pg.Client): Duplex {
   return (client as unknown as { connection: { stream: Duplex } }).connection.stream;
 }
 
-async function liftTimeLimits(client: pg.Client): Promise<void> {
+/** Undoes what role or database have set that would end our statements, forbid them, or change how values look. */
+async function normalizeSession(client: pg.Client): Promise<void> {
   const version = Number(
     (await client.query<{ v: string }>("SELECT current_setting('server_version_num') AS v")).rows[0]?.v ?? 0,
   );
   const settings = ['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout'];
   if (version >= 140000) settings.push('idle_session_timeout');
   if (version >= 170000) settings.push('transaction_timeout');
-  await client.query(settings.map(name => `SET ${name} = 0`).join('; '));
+  const statements = settings.map(name => `SET ${name} = 0`);
+  await client.query(
+    `${statements.join('; ')}; SET default_transaction_read_only = off; SET DateStyle = ISO`,
+  );
 }
 
 /** The ways to try, in libpq's order, for an sslmode. */

@@ -72,8 +72,15 @@ export async function readGlobals(
   return { roles: roles.map(toRole), memberships: memberships.map(toMembership) };
 }
 
-/** The statements that create these roles, one after the other; roles that exist are not altered. */
-export function createRoleStatements(globals: Globals, missing: ReadonlySet<string>): string[] {
+/**
+ * The statements that create these roles, one after the other; roles that exist are not altered.
+ * @param existing the roles of the target: memberships of and in others are passed over.
+ */
+export function createRoleStatements(
+  globals: Globals,
+  missing: ReadonlySet<string>,
+  existing: ReadonlySet<string>,
+): string[] {
   const roles = globals.roles.filter(role => missing.has(role.name));
   const unknown = [...missing].filter(name => !roles.some(role => role.name === name));
   if (unknown.length > 0) {
@@ -85,22 +92,29 @@ export function createRoleStatements(globals: Globals, missing: ReadonlySet<stri
       },
     );
   }
+  const isThere = (name: string) => missing.has(name) || existing.has(name);
   const memberships = globals.memberships.filter(
-    ({ role, member }) => missing.has(role) || missing.has(member),
+    ({ role, member }) => (missing.has(role) || missing.has(member)) && isThere(role) && isThere(member),
   );
   return [...roles.flatMap(roleStatements), ...memberships.map(membershipStatement)];
 }
 
-/** SET and ALTER ... SET take some settings as lists of names, which must not be quoted as one text. */
+/** Settings that are lists of names, kept quoted as the server would print them; after pg_dump's list. */
+const listSettings =
+  /^(search_path|temp_tablespaces|local_preload_libraries|session_preload_libraries|shared_preload_libraries|unix_socket_directories)$/i;
+
+/** The SET clause of ALTER ROLE and ALTER DATABASE for `name=value` as the catalog holds it. */
 export function settingClause(setting: string): string {
   const equals = setting.indexOf('=');
   const name = setting.slice(0, equals);
   const value = setting.slice(equals + 1);
-  const isList =
-    /^(search_path|temp_tablespaces|local_preload_libraries|session_preload_libraries|shared_preload_libraries|unix_socket_directories|DateStyle)$/i.test(
-      name,
-    );
-  return `SET ${quoteName(name)} TO ${isList && value !== '' ? value : quoteLiteral(value)}`;
+  // Each name as a literal of its own: an empty one cannot be written as a name.
+  const literals = listSettings.test(name)
+    ? [...value.matchAll(/"((?:[^"]|"")*)"|([^",\s]+)/g)].map(([, quoted, plain = '']) =>
+        quoteLiteral(quoted?.replaceAll('""', '"') ?? plain),
+      )
+    : [quoteLiteral(value)];
+  return `SET ${quoteName(name)} TO ${literals.length === 0 ? "''" : literals.join(', ')}`;
 }
 
 function roleStatements(role: Role): string[] {

@@ -52,6 +52,25 @@ export interface LeftOutEntry {
   reason: string;
 }
 
+/** A GRANT on the database itself. */
+export interface DatabaseGrant {
+  grantor: string;
+  /** A role; `null` is PUBLIC. */
+  grantee: string | null;
+  privilege: string;
+  isGrantable: boolean;
+}
+
+/** A role that the database's definitions name. */
+export interface NeededRole {
+  name: string;
+  owns: boolean;
+  /** Whether privileges name it, default privileges among them. */
+  isGranted: boolean;
+  /** Whether a policy or a user mapping names it: these cannot be restored without it. */
+  isNamed: boolean;
+}
+
 export interface RoleEntry {
   name: string;
   /** The words of CREATE ROLE, such as LOGIN or CREATEDB. */
@@ -97,8 +116,14 @@ export interface Manifest {
     ctype: string;
     localeProvider: 'libc' | 'icu' | 'builtin';
     locale: string | null;
+    /** Of an ICU locale, from 16 on. */
+    icuRules: string | null;
     comment: string | null;
     settings: string[];
+    owner: string;
+    connectionLimit: number;
+    /** `null` when nobody ever changed them. */
+    privileges: DatabaseGrant[] | null;
   };
   snapshot: { id: string; xids: string; walPosition: string; walFlushed: boolean; takenAt: string };
   startedAt: string;
@@ -115,8 +140,8 @@ export interface Manifest {
   keys: string[];
   /** A pg_dump custom-format archive: all that is not row data of the tables below. */
   archive: { programVersion: string; bytes: number; segments: SegmentRef[] };
-  /** Roles that own or are granted something in the database. */
-  roles: string[];
+  /** Roles that the database needs. */
+  roles: NeededRole[];
   extensions: { name: string; version: string; schema: string }[];
   globals: Globals | { missing: string };
   tables: TableEntry[];

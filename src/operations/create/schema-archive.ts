@@ -12,6 +12,8 @@ import type { SegmentStore } from '../../repository/segment-store.ts';
 export interface SchemaArchiveOptions {
   program: Program;
   env: Readonly<Record<string, string>>;
+  /** Of the database. */
+  encoding: string;
   snapshotId: string;
   selection: Selection;
   schemaOnly: boolean;
@@ -34,7 +36,8 @@ export async function storeSchemaArchive(
   const result = await runProgram({
     file: program.file,
     args,
-    env: options.env,
+    // Patterns go to the server in the client's encoding, and ours are UTF-8. SQL_ASCII says nothing about its bytes.
+    env: { ...options.env, PGCLIENTENCODING: options.encoding === 'SQL_ASCII' ? 'SQL_ASCII' : 'UTF8' },
     signal: options.signal,
     onStdout: async (stdout: Readable) => {
       stored = await store.storeStream(stdout);

@@ -17,6 +17,8 @@ export interface TransactionLoad {
   reader: SegmentReader;
   signal: AbortSignal | undefined;
   onProgress: (doneBytes: number, rows: number) => void;
+  /** Runs when all rows are loaded and checked; what it throws rolls them back. */
+  beforeCommit: () => Promise<void>;
 }
 
 interface ForeignKey {
@@ -62,6 +64,7 @@ export async function loadInTransaction(options: TransactionLoad): Promise<void>
       await wire.run(alterKey(key, before), 'restoring the foreign keys');
     }
     for (const statement of triggers) await wire.run(statement, 'switching the triggers on again');
+    await options.beforeCommit();
     await wire.run('SET LOCAL synchronous_commit = on; COMMIT', 'committing the rows');
   } catch (error) {
     throwIfAborted(options.signal);

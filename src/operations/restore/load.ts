@@ -7,7 +7,7 @@ import type { SegmentReader } from './segment-reader.ts';
 /** What makes COPY text mean what it meant in the source, whatever the role's and database's settings. */
 export const loadSettings = `
   SET DateStyle = ISO; SET IntervalStyle = postgres; SET lc_monetary = 'C'; SET TimeZone = 'UTC'; SET search_path = '';
-  SET xmloption = content; SET row_security = off; SET synchronous_commit = off`;
+  SET xmloption = content; SET array_nulls = on; SET row_security = off; SET synchronous_commit = off`;
 
 /**
  * Sends one COPY.

@@ -1,7 +1,7 @@
 // Everything that can be known to go wrong before a restore touches its target.
 import type pg from 'pg';
 import { PgkeepError } from '../../base/errors.ts';
-import { type ArchiveEntry, ownerOf } from '../../postgres/archive-contents.ts';
+import type { ArchiveEntry } from '../../postgres/archive-contents.ts';
 import { openClient, queryRows } from '../../postgres/client.ts';
 import { describeObjects, listObjects } from '../../postgres/database-contents.ts';
 import { quoteLiteral } from '../../postgres/identifiers.ts';
@@ -22,6 +22,8 @@ export interface PreflightOptions {
 export interface TargetFacts {
   versionNumber: number;
   isSuperuser: boolean;
+  /** The roles that are there. */
+  roles: ReadonlySet<string>;
   /** Roles to be created first. */
   missingRoles: string[];
   warnings: string[];
@@ -86,15 +88,10 @@ export async function checkTarget(
   if (options.create) await checkCreatable(client, target, isSuperuser || me?.rolcreatedb === 't');
   else if (options.dataOnly) await checkTablesEmpty(client, options.tables);
   else await checkEmpty(client, target, manifest.options.tables.length > 0);
-  if (options.dataOnly) return { versionNumber, isSuperuser, missingRoles: [], warnings };
+  if (options.dataOnly) return { versionNumber, isSuperuser, roles: new Set(), missingRoles: [], warnings };
   await checkExtensions(client, options.entries);
-  const missingRoles = await checkRoles(
-    client,
-    options,
-    isSuperuser,
-    isSuperuser || me?.rolcreaterole === 't',
-  );
-  return { versionNumber, isSuperuser, missingRoles, warnings };
+  const found = await checkRoles(client, options, isSuperuser, isSuperuser || me?.rolcreaterole === 't');
+  return { versionNumber, isSuperuser, ...found, warnings };
 }
 
 async function checkCreatable(client: pg.Client, target: DatabaseTarget, mayCreate: boolean): Promise<void> {
@@ -212,44 +209,43 @@ async function checkExtensions(client: pg.Client, entries: readonly ArchiveEntry
   }
 }
 
-/** @returns roles that are missing and will be created. */
+/** @returns the roles of the target, and those that are missing and will be created. */
 async function checkRoles(
   client: pg.Client,
   options: PreflightOptions,
   isSuperuser: boolean,
   mayCreateRoles: boolean,
-): Promise<string[]> {
-  const owners = options.noOwner ? [] : [...new Set(options.entries.flatMap(entry => ownerOf(entry) ?? []))];
-  const granted = options.noPrivileges ? [] : options.manifest.roles;
+): Promise<{ roles: Set<string>; missingRoles: string[] }> {
   const rows = await queryRows(
     client,
     "SELECT rolname AS name, pg_catalog.pg_has_role(oid, 'MEMBER') AS member FROM pg_catalog.pg_roles",
     'reading the roles of the target',
   );
   const roles = new Map(rows.map(row => [row.name ?? '', row.member === 't']));
-  const known =
-    'missing' in options.manifest.globals ? [] : options.manifest.globals.roles.map(role => role.name);
-  // The last word of an entry is the owner only where names are plain; a word that is no role of the source is none.
-  const needed = [
-    ...new Set([...owners.filter(name => known.length === 0 || known.includes(name)), ...granted]),
-  ].sort();
-  const missing = needed.filter(name => !roles.has(name));
-  if (missing.length > 0 && !options.createRoles) {
+  const owners = options.noOwner ? new Set<string>() : readOwners(options);
+  const missingRoles = [...new Set([...owners, ...readNamedRoles(options)])]
+    .filter(name => !roles.has(name))
+    .sort();
+  if (missingRoles.length > 0 && !options.createRoles) {
     throw new PgkeepError(
       'TARGET_UNFIT',
-      `the target server has no role ${missing.join(', ')}, which own or may use something in the backup`,
+      `the target server has no role ${missingRoles.join(', ')}, which own, may use or are named by something in the backup`,
       {
-        hint: 'create them with --create-roles, or restore with --no-owner --no-privileges',
-        context: { roles: missing },
+        hint: 'create them with --create-roles, or leave them out with --no-owner --no-privileges (policies and user mappings need theirs in any case)',
+        context: { roles: missingRoles },
       },
     );
   }
-  if (missing.length > 0 && !mayCreateRoles) {
-    throw new PgkeepError('DATABASE_PRIVILEGE', `creating the roles ${missing.join(', ')} needs CREATEROLE`, {
-      hint: 'connect as a role that has it, or restore with --no-owner --no-privileges',
-    });
+  if (missingRoles.length > 0 && !mayCreateRoles) {
+    throw new PgkeepError(
+      'DATABASE_PRIVILEGE',
+      `creating the roles ${missingRoles.join(', ')} needs CREATEROLE`,
+      {
+        hint: 'connect as a role that has it, or restore with --no-owner --no-privileges',
+      },
+    );
   }
-  const foreign = isSuperuser ? [] : owners.filter(name => roles.get(name) === false);
+  const foreign = isSuperuser ? [] : [...owners].filter(name => roles.get(name) === false);
   if (foreign.length > 0) {
     throw new PgkeepError(
       'TARGET_UNFIT',
@@ -259,5 +255,33 @@ async function checkRoles(
       },
     );
   }
-  return missing;
+  return { roles: new Set(roles.keys()), missingRoles };
+}
+
+/** Entries whose owner pg_restore does not set. */
+const withoutOwner = new Set(['TABLE DATA', 'COMMENT', 'ACL', 'DEFAULT ACL']);
+
+/** The roles that are to own something. An entry ends with its owner, whose name may hold spaces. */
+function readOwners({ manifest, entries, create }: PreflightOptions): Set<string> {
+  const described = 'missing' in manifest.globals ? [] : manifest.globals.roles;
+  const known = [...described, ...manifest.roles.filter(role => role.owns)].map(role => role.name);
+  const longestFirst = [...new Set(known)].sort((a, b) => b.length - a.length);
+  const owners = new Set<string>(create ? [manifest.database.owner] : []);
+  for (const entry of entries) {
+    if (withoutOwner.has(entry.kind)) continue;
+    const owner = longestFirst.find(name => entry.text.endsWith(` ${name}`));
+    if (owner !== undefined) owners.add(owner);
+  }
+  return owners;
+}
+
+/** The roles that privileges, policies and user mappings name. */
+function readNamedRoles({ manifest, noPrivileges, create }: PreflightOptions): string[] {
+  const ofDatabase = (create && manifest.database.privileges) || [];
+  return [
+    ...manifest.roles
+      .filter(role => role.isNamed || (role.isGranted && !noPrivileges))
+      .map(role => role.name),
+    ...(noPrivileges ? [] : ofDatabase.flatMap(({ grantor, grantee }) => [grantor, grantee ?? []].flat())),
+  ];
 }
