@@ -27,7 +27,7 @@ const versionedFolders = [
 ];
 
 /**
- * Every installed version of a program, newest first.
+ * Every installed version of a program, newest first; of one version, those in versioned folders come before those on PATH.
  * @param folder look only there, when it is given.
  */
 export async function findPrograms(
@@ -39,12 +39,15 @@ export async function findPrograms(
     folder === undefined
       ? [...versionedFolders.flatMap(expand), ...(environment.PATH ?? '').split(path.delimiter)]
       : [folder];
-  const files = new Set<string>();
+  // Run by the name found, since a wrapper goes by it; the real path only tells which are the same.
+  const files = new Map<string, string>();
   for (const candidate of folders) {
-    const file = path.join(candidate, name);
-    if (candidate !== '' && existsSync(file)) files.add(realpathSync(file));
+    const file = path.resolve(candidate, name);
+    if (candidate === '' || !existsSync(file)) continue;
+    const real = realpathSync(file);
+    if (!files.has(real)) files.set(real, file);
   }
-  const found = await Promise.all([...files].map(file => readVersion(file, name, environment)));
+  const found = await Promise.all([...files.values()].map(file => readVersion(file, name, environment)));
   return found.filter(program => program !== undefined).sort((a, b) => b.major - a.major);
 }
 
@@ -78,7 +81,8 @@ export async function findPgRestore(
   const needed = Number.parseInt(dumpVersion, 10);
   const found = await findPrograms('pg_restore', folder, environment);
   if (found.length === 0) throw missing('pg_restore', needed, folder);
-  const suitable = found.findLast(program => program.major >= needed);
+  const oldest = found.findLast(program => program.major >= needed)?.major;
+  const suitable = found.find(program => program.major === oldest);
   if (suitable === undefined)
     throw tooOld('pg_restore', found, needed, `the backup was made with pg_dump ${dumpVersion}`);
   return suitable;
