@@ -76,6 +76,8 @@ export interface RestoreBackupResult {
 }
 
 const defaultJobs = 2;
+const dataKinds = new Set(['MATERIALIZED VIEW DATA', 'BLOB', 'BLOBS', 'BLOB METADATA']);
+const ofLargeObject = /^(COMMENT|ACL|SECURITY LABEL) - LARGE OBJECTS? /;
 /**
  * For the sessions of pg_restore. Thousands of small commits need not each reach the disk; the last statements of a
  * restore do. The others undo what the database may have set and pg_restore does not.
@@ -391,7 +393,9 @@ class Restore {
 
   /** Entries for what a new database has already, or what may not be set there, are passed over. */
   #restorable(entries: readonly ArchiveEntry[], facts: TargetFacts): readonly ArchiveEntry[] {
-    return entries.filter(({ text }) => {
+    return entries.filter(({ kind, text }) => {
+      // Large objects and the contents of materialized views are data to us, but not always to pg_restore.
+      if (this.#options.schemaOnly && (dataKinds.has(kind) || ofLargeObject.test(text))) return false;
       // pg_dump writes one when --schema names public.
       if (text.startsWith('SCHEMA - public ')) return false;
       // Without a superuser, extensions may belong to the provider: their comments come with them.
