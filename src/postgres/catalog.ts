@@ -285,9 +285,10 @@ function relationsQuery(selection: Selection): string {
          AND d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.deptype = 'e') AS extension,
       ${selectedCondition(selection)} AS selected,
       NOT ${anyOf(selection.excludeTableData, tableCondition)} AS data_selected,
-      pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND
+      -- Null for what has been dropped since: it is not there to be read, but nobody forbids it.
+      coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND
         CASE c.relkind WHEN 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'SELECT')
-                       ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END AS readable,
+                       ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END, true) AS readable,
       c.relkind = 'r' AND pg_catalog.row_security_active(c.oid) AS hides_rows,
       CASE WHEN c.relkind = 'r' THEN pg_catalog.pg_relation_size(c.oid) / current_setting('block_size')::int ELSE 0 END AS pages,
       CASE WHEN c.relkind = 'r' THEN pg_catalog.pg_table_size(c.oid) ELSE 0 END AS size,

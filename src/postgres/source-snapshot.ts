@@ -87,14 +87,15 @@ export async function requireSameNames(client: pg.Client, relations: readonly Re
   const moved = await queryRows(
     client,
     // to_regclass looks into the catalog of the moment, whatever the transaction's snapshot.
-    `SELECT name FROM unnest(ARRAY[${tables.map(table => quoteLiteral(quoteQualified(table.schema, table.name))).join(',')}]::text[],
-                             ARRAY[${tables.map(table => table.oid).join(',')}]::oid[]) AS t(name, oid)
+    `SELECT oid FROM unnest(ARRAY[${tables.map(table => table.oid).join(',')}]::oid[],
+                            ARRAY[${tables.map(table => quoteLiteral(quoteQualified(table.schema, table.name))).join(',')}]::text[]) AS t(oid, name)
      WHERE pg_catalog.to_regclass(name)::oid IS DISTINCT FROM oid`,
     'looking whether tables kept their names',
   );
   if (moved.length === 0) return;
-  const names = moved.map(row => row.name ?? '');
-  throw new PgkeepError('CATALOG_UNSTABLE', `${listNames(names)} got another name during the backup`, {
+  const oids = new Set(moved.map(row => row.oid));
+  const names = tables.filter(table => oids.has(table.oid)).map(qualified);
+  throw new PgkeepError('CATALOG_UNSTABLE', `the names of ${listNames(names)} changed during the backup`, {
     hint: 'run again when the renaming of schemas has ended',
     context: { tables: names },
   });

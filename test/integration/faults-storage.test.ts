@@ -238,7 +238,7 @@ describe('damage', () => {
     cut(join(copy.path, 'metadata', `${second.id}.json`));
     const third = await backUp(server, 'smaller', copy.path);
     expect(third.warnings).toEqual([expect.stringContaining(`metadata/${second.id}.json is damaged`)]);
-    expect(third.reusedSegments).toBeGreaterThan(2);
+    expect(third.reusedSegments).toBeGreaterThan(0);
     for (const backup of [undamaged?.id ?? '', third.id]) {
       await restoreInto(server, 'restored', copy.path, { create: true, backup });
       await expectSame(server, 'smaller', 'restored');
