@@ -3,8 +3,7 @@ import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import path from 'node:path';
 import type { Duplex } from 'node:stream';
-import type { ConnectionOptions } from 'node:tls';
-import { rootCertificates } from 'node:tls';
+import { type ConnectionOptions, checkServerIdentity, rootCertificates } from 'node:tls';
 import pg from 'pg';
 import { foreignCode, PgkeepError, throwIfAborted } from '../base/errors.ts';
 import { connectError, translateDatabaseError } from './server-error.ts';
@@ -151,8 +150,9 @@ function verified(target: DatabaseTarget, checkName: boolean): ConnectionOptions
     rejectUnauthorized: true,
     ca: file === 'system' ? [...rootCertificates] : readCertificate(file),
   };
-  if (!checkName) options.checkServerIdentity = () => undefined;
-  else options.servername = target.host;
+  // By our own host rather than by the handshake's servername, which must not be an address.
+  options.checkServerIdentity = (_, certificate) =>
+    checkName ? checkServerIdentity(target.host, certificate) : undefined;
   return options;
 }
 

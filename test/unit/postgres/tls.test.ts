@@ -19,6 +19,9 @@ const folder = makeTempFolder('tls', serverAccount());
 const file = (name: string) => join(folder.path, name);
 let server: Server;
 let plainServer: Server;
+// Node gives each warning once in a process, so they are gathered from the first connection on.
+const warnings: Error[] = [];
+process.on('warning', warning => warnings.push(warning));
 
 beforeAll(async () => {
   await ensureProgram('openssl');
@@ -178,20 +181,14 @@ test('sslmode=prefer stays encrypted whatever the certificate', async () => {
 });
 
 describe('with sslmode=verify-full', () => {
-  test('a certificate for the address is as good as one for the name, and without a warning', async () => {
+  test('a certificate for the address is as good as one for the name', async () => {
     await server.stop();
     await server.start({ ssl_cert_file: file('addressed.crt'), ssl_key_file: file('addressed.key') });
-    const warnings: Error[] = [];
-    const note = (warning: Error) => warnings.push(warning);
-    process.on('warning', note);
     try {
       const parameters = 'sslmode=verify-full&sslrootcert=DIR/ca.crt';
       expect(await ours({ host: '127.0.0.1', parameters })).toBe('t');
       expect(await ours({ host: 'localhost', parameters })).toBe('DATABASE_TLS');
-      await new Promise(resolve => setImmediate(resolve));
-      expect(warnings).toEqual([]);
     } finally {
-      process.off('warning', note);
       await server.stop();
       await server.start({ ssl_cert_file: file('named.crt'), ssl_key_file: file('named.key') });
     }
@@ -316,4 +313,8 @@ describe('who cannot connect is told why, without secrets', () => {
     const url = `postgres://with_password@localhost:${server.port}/postgres`;
     expect(await failure(url, { PGPASSFILE: file('pgpass') })).toBeUndefined();
   });
+});
+
+test('none of these connections made Node print a warning', () => {
+  expect(warnings).toEqual([]);
 });
