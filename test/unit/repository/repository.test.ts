@@ -312,16 +312,14 @@ describe('manifests', () => {
     ],
     [
       'a flipped bit of its checksum',
-      (bytes: Buffer) => Buffer.concat([bytes.subarray(0, -1), Buffer.of(0)]),
+      (bytes: Buffer) => Buffer.concat([bytes.subarray(0, -1), Buffer.of((bytes.at(-1) ?? 0) ^ 1)]),
     ],
     ['a missing end', (bytes: Buffer) => bytes.subarray(0, bytes.length - 20)],
     ['nothing left', () => Buffer.alloc(0)],
   ])('with %s are damaged', async (_, edit) => {
     const repository = await Repository.create(storage, key);
     const { metadata } = await storeSample(repository);
-    const before = await storage.get(manifestName(metadata.id));
     change(manifestName(metadata.id), edit);
-    if (before.equals(await storage.get(manifestName(metadata.id)))) return;
     await expect(repository.readManifest(metadata)).rejects.toMatchObject({
       code: 'OBJECT_DAMAGED',
       message: expect.stringContaining(manifestName(metadata.id)),
