@@ -2,7 +2,7 @@
 // rest. Nothing is written before options, key, repository, database and programs have been checked, and the backup
 // exists only once its last object is written.
 import type pg from 'pg';
-import { PgkeepError, throwIfAborted } from '../base/errors.ts';
+import { errorToData, PgkeepError, throwIfAborted } from '../base/errors.ts';
 import { version } from '../base/version.ts';
 import { parseKey } from '../crypto/key.ts';
 import { listArchive, readThroughArchive } from '../postgres/archive-contents.ts';
@@ -111,6 +111,9 @@ export interface CreateBackupResult {
 const clientCheckMs = 2_000;
 const firstVersionWithClientCheck = 140000;
 
+/** A server that does not say within this time who waits for locks counts as lost. */
+const watcherAnswerMs = 30_000;
+
 const defaults = { jobs: 2, compressionLevel: 2, lockTimeoutMs: 60_000, maxBlockingMs: 30_000 };
 
 /**
@@ -131,6 +134,16 @@ export async function createBackup(options: CreateBackupOptions): Promise<Create
     await run.close();
     await storage.close();
   }
+}
+
+/** The oldest whose catalog and functions are as used here. */
+const oldestVersion = 13;
+
+function requireSupported(facts: ServerFacts): void {
+  if (facts.versionNumber >= oldestVersion * 10000) return;
+  throw new PgkeepError('DATABASE_UNSUPPORTED', `the server is PostgreSQL ${facts.version}, and ${oldestVersion} is the oldest supported`, {
+    hint: 'upgrade the server, or use the pg_dump of its own version',
+  });
 }
 
 interface Server {
@@ -264,6 +277,14 @@ class Run {
         },
       );
     }
+    if (this.#options.encryption === undefined && !existing.encrypted && this.#options.encryptionKey !== undefined) {
+      // Whoever gives a key expects encryption; storing in the clear must be said, not inherited.
+      throw new PgkeepError(
+        'REPOSITORY_MISMATCH',
+        `a key was given, but the repository at ${this.#storage.location} was made without encryption`,
+        { hint: 'choose another repository, or pass --no-encryption to go on without' },
+      );
+    }
     return Repository.open(this.#storage, this.#options.encryptionKey);
   }
 
@@ -275,6 +296,7 @@ class Run {
     leader.on('error', error => this.#failure.abort(translateDatabaseError(error, 'holding the snapshot')));
     this.#monitor = await openClient(this.#target, options);
     const facts = await readServerFacts(leader);
+    requireSupported(facts);
     if (facts.versionNumber >= firstVersionWithClientCheck) {
       // Refused by servers on systems that cannot tell; the lock timeout then is the limit.
       await leader.query(`SET client_connection_check_interval = ${clientCheckMs}`).catch(() => undefined);
@@ -308,7 +330,7 @@ class Run {
       row?.pid ?? '',
       this.#applicationName,
       this.#options.maxBlockingMs ?? defaults.maxBlockingMs,
-      this.#target.connectTimeoutSeconds * 1000,
+      watcherAnswerMs,
     );
     this.#watcher.failure.catch(error => this.#failure.abort(error));
     const lockTimeoutMs = this.#options.lockTimeoutMs ?? defaults.lockTimeoutMs;
@@ -327,6 +349,8 @@ class Run {
       newest = (await listMetadata(this.#storage)).find(metadata => metadata.database === database);
       if (newest === undefined) return rangePages;
       const manifest = await repository.readManifest(newest);
+      // Segments whose key is lost cannot be built upon, however whole they are.
+      await Promise.all(manifest.keys.map(id => repository.dataKey(id)));
       store.learn(manifest, manifest.archive.segments);
       for (const table of manifest.tables) {
         store.learn(manifest, table.index ?? []);
@@ -354,6 +378,7 @@ class Run {
     earlier: ReadonlyMap<string, number>,
   ): Promise<StoredData> {
     const schemaOnly = this.#options.schemaOnly ?? false;
+    const { lockTimeoutMs = defaults.lockTimeoutMs, maxBlockingMs = defaults.maxBlockingMs } = this.#options;
     const isStandby = server.facts.isStandby;
     const tables = snapshot.relations.filter(
       relation => relation.isSelected && relation.kind === 'r' && relation.extension === null,
@@ -372,6 +397,8 @@ class Run {
       selection: this.#selection,
       schemaOnly,
       withoutData: tables.filter(relation => relation.isDataSelected),
+      lockWaitMs: Math.max(lockTimeoutMs, maxBlockingMs) + 5_000,
+      onWarning: message => this.#warn(message),
       store,
       signal: this.#signal,
     });
@@ -394,7 +421,14 @@ class Run {
 
   /** Waits for both; the first failure ends the other and is the one reported. */
   async #together<A, B>(a: Promise<A>, b: Promise<B>): Promise<[A, B]> {
-    for (const part of [a, b]) part.catch(error => this.#failure.abort(error));
+    // An aborted signal gives its reason as the run's error, and takes a foreign one for an interruption.
+    const fail = (error: unknown) =>
+      this.#failure.abort(
+        error instanceof PgkeepError
+          ? error
+          : new PgkeepError('INTERNAL', errorToData(error).message, { cause: error }),
+      );
+    for (const part of [a, b]) part.catch(fail);
     const [first, second] = await Promise.allSettled([a, b]);
     if (first.status === 'fulfilled' && second.status === 'fulfilled') return [first.value, second.value];
     throwIfAborted(this.#signal);

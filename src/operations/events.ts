@@ -5,7 +5,6 @@
 export type Phase =
   | 'connect'
   | 'lock'
-  | 'schema'
   | 'data'
   | 'reconcile'
   | 'finish'

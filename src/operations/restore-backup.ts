@@ -2,7 +2,6 @@
 // touched; a restore that fails leaves the target as it was: a database it created is dropped again, an empty one is
 // emptied again.
 import { PgkeepError, throwIfAborted } from '../base/errors.ts';
-import type { DataKey } from '../crypto/seal.ts';
 import { analyzeAll } from '../postgres/analyze.ts';
 import { type ArchiveEntry, listArchive } from '../postgres/archive-contents.ts';
 import { leaveOutDangling, selectTables } from '../postgres/archive-selection.ts';
@@ -14,10 +13,10 @@ import {
   type DatabaseTarget,
   describeTarget,
   type Environment,
+  localEnvironment,
   programEnvironment,
   readTarget,
 } from '../postgres/target.ts';
-import { segmentName } from '../repository/layout.ts';
 import type { Manifest, TableEntry } from '../repository/manifest.ts';
 import { findBackup, Repository } from '../repository/repository.ts';
 import { openStorage } from '../storage/open-storage.ts';
@@ -121,7 +120,6 @@ interface Source {
   /** The archive's entries, and those of them to restore. */
   entries: ArchiveEntry[];
   tables: TableEntry[];
-  keys: DataKey[];
 }
 
 class Restore {
@@ -175,12 +173,13 @@ class Restore {
     const all = await listArchive(
       pgRestore.file,
       repository.readSegments(manifest.archive.segments),
-      programEnvironment(this.#target, this.#environment),
+      localEnvironment(this.#environment),
       this.#options.signal,
     );
     const { entries, tables } = this.#select(manifest, this.#restorableFrom(manifest, all));
-    const keys = await Promise.all(manifest.keys.map(id => repository.dataKey(id)));
-    return { repository, manifest, pgRestore, entries, tables, keys };
+    // A key that is lost is better known before the target is touched.
+    await Promise.all(manifest.keys.map(id => repository.dataKey(id)));
+    return { repository, manifest, pgRestore, entries, tables };
   }
 
   /** The archive without what refers to tables that the backup left out. */
@@ -307,15 +306,14 @@ class Restore {
       }
       this.#emit({ type: 'phase', phase: 'post-data' });
       await this.#section(archive, source, facts, 'post-data');
-      if (!this.#options.schemaOnly) {
-        await this.#analyze();
-      }
-      await database.finish();
     } catch (error) {
       await database.takeBack();
       throwIfAborted(this.#options.signal);
       throw error;
     }
+    // Everything is there now: what fails from here on is told, and nothing is taken back for it.
+    if (!this.#options.schemaOnly) await this.#analyze();
+    await database.finish();
   }
 
   /** Rows in one transaction, committed when pg_restore has added the rest: sequences, large objects. */
@@ -335,13 +333,12 @@ class Restore {
       applicationName: this.#applicationName,
       tasks,
       reader: new SegmentReader({
-        fetch: id => this.#storage.get(segmentName(id)),
+        fetch: id => repository.fetchSegment(id),
         secret: repository.secret,
-        keys: source.keys,
       }),
       signal: this.#options.signal,
       onProgress: (doneBytes, rows) => this.#emit({ type: 'progress', doneBytes, totalBytes, rows }),
-      beforeCommit: () => this.#section(archive, source, facts, 'data'),
+      beforeCommit: () => this.#section(archive, source, facts, 'data-only'),
     });
     await this.#analyze();
   }
@@ -354,16 +351,14 @@ class Restore {
   }
 
   async #loadParallel(source: Source): Promise<void> {
-    const { manifest, tables, repository, keys } = source;
+    const { manifest, tables, repository } = source;
     const ranges = [];
     for (const table of tables) ranges.push(await readRanges(repository, table));
     const totalBytes = sum(tables, table => table.bytes);
     await loadTables({
       target: this.#target,
       applicationName: this.#applicationName,
-      storage: this.#storage,
-      secret: repository.secret,
-      keys,
+      repository,
       items: planLoads(tables, ranges, manifest.database.encoding),
       jobs: this.#jobs,
       signal: this.#options.signal,

@@ -102,6 +102,11 @@ function checkRows(
       if (options.schemaOnly) return { isExplained: true, reason: 'its value is left out by --schema-only' };
       if (!relation.isDataSelected)
         return { isExplained: true, reason: 'its value is left out by --exclude-table-data' };
+      if (relation.isUnlogged && options.isStandby)
+        return {
+          isExplained: true,
+          reason: 'it is unlogged, and a standby has no values of unlogged sequences',
+        };
       return withData.has(relation.oid)
         ? undefined
         : { isExplained: false, reason: `the value of sequence ${label} is not in the archive` };

@@ -19,6 +19,10 @@ export interface SchemaArchiveOptions {
   schemaOnly: boolean;
   /** Tables whose rows are read elsewhere. */
   withoutData: readonly Relation[];
+  /** How long pg_dump waits for locks of its own: on what belongs to extensions. */
+  lockWaitMs: number;
+  /** What pg_dump says without failing, such as subscriptions it may not read. */
+  onWarning: (message: string) => void;
   store: SegmentStore;
   signal: AbortSignal;
 }
@@ -45,12 +49,19 @@ export async function storeSchemaArchive(
   });
   // Output already written proves nothing: only a clean end makes the archive whole.
   if (result.status !== 0) throw programFailure(program.file, result, 'dumping the schema');
+  for (const line of result.stderr.split('\n'))
+    if (line.includes(': warning: ')) options.onWarning(line.trim());
   return stored;
 }
 
 function dumpArguments(options: SchemaArchiveOptions): string[] {
   const { selection } = options;
-  const args = ['--format=custom', '--compress=0', `--snapshot=${options.snapshotId}`];
+  const args = [
+    '--format=custom',
+    '--compress=0',
+    `--snapshot=${options.snapshotId}`,
+    `--lock-wait-timeout=${options.lockWaitMs}`,
+  ];
   args.push(...selection.schemas.map(pattern => `--schema=${pattern}`));
   args.push(...selection.excludeSchemas.map(pattern => `--exclude-schema=${pattern}`));
   args.push(...selection.tables.map(pattern => `--table=${pattern}`));

@@ -9,7 +9,8 @@ import { foreignCode, PgkeepError } from '../../base/errors.ts';
 import type { ArchiveEntry } from '../../postgres/archive-contents.ts';
 import type { Program } from '../../postgres/programs.ts';
 
-export type Section = 'pre-data' | 'data' | 'post-data';
+/** As pg_restore divides an archive; `data-only` is `data` with the creation of large objects, all or nothing. */
+export type Section = 'pre-data' | 'data' | 'post-data' | 'data-only';
 
 export interface SectionOptions {
   section: Section;
@@ -66,9 +67,11 @@ export class ArchiveFile implements AsyncDisposable {
       options.serverVersionNumber < firstMajorWithTransactionTimeout * 10000;
     const args = [
       `--dbname=dbname='${options.database.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`,
-      `--section=${options.section}`,
+      options.section === 'data-only' ? '--data-only' : `--section=${options.section}`,
       `--use-list=${list}`,
       ...(mustTolerate ? [] : ['--exit-on-error']),
+      // A transaction would end at the first error, also at one that is tolerated.
+      ...(options.section === 'data-only' && !mustTolerate ? ['--single-transaction'] : []),
       ...(options.noOwner ? ['--no-owner'] : []),
       ...(options.noPrivileges ? ['--no-privileges'] : []),
       ...(options.section === 'post-data' && options.jobs > 1 ? [`--jobs=${options.jobs}`] : []),

@@ -35,28 +35,34 @@ interface ForeignKey {
 /** @throws PgkeepError what the server or the backup failed with; the target is then as it was. */
 export async function loadInTransaction(options: TransactionLoad): Promise<void> {
   const wire = await WireConnection.open(options.target, options.applicationName);
-  const onAbort = () => wire.close();
+  // A server that waits for a lock of somebody else reads nothing, not even a farewell.
+  const onAbort = () => wire.destroy();
   options.signal?.addEventListener('abort', onAbort, { once: true });
   try {
     await wire.run(loadSettings, 'preparing the session');
     await wire.run('BEGIN', 'beginning the restore');
-    const names = options.tasks.map(task => task.into);
-    const triggers = await disableTriggers(wire, names);
+    const names = [...new Set(options.tasks.map(task => task.into))];
+    const partitions = await readPartitions(wire);
+    const triggers = await disableTriggers(
+      wire,
+      names.flatMap(name => [name, ...(partitions.get(name) ?? [])]),
+    );
     const keys = await readForeignKeys(wire);
-    const { order, circular } = orderByReferences(names, keys);
+    const { order, circular } = orderByReferences(names, keys, partitions);
     for (const key of circular)
       await wire.run(alterKey(key, 'DEFERRABLE INITIALLY DEFERRED'), 'deferring foreign keys');
-    const byName = new Map(options.tasks.map(task => [task.into, task]));
+    // Several tables may be loaded through the same one: partitions whose rows may belong to others here.
+    const byName = Map.groupBy(options.tasks, task => task.into);
     let bytes = 0;
     let rows = 0;
     for (const name of order) {
-      throwIfAborted(options.signal);
-      const task = byName.get(name);
-      if (task === undefined) continue;
-      await load(wire, options.reader, task);
-      bytes += task.bytes;
-      rows += task.rows;
-      options.onProgress(bytes, rows);
+      for (const task of byName.get(name) ?? []) {
+        throwIfAborted(options.signal);
+        await load(wire, options.reader, task);
+        bytes += task.bytes;
+        rows += task.rows;
+        options.onProgress(bytes, rows);
+      }
     }
     await wire.run('SET CONSTRAINTS ALL IMMEDIATE', 'checking the foreign keys');
     for (const key of circular) {
@@ -84,14 +90,14 @@ async function disableTriggers(wire: WireConnection, tables: readonly string[]):
     D: 'DISABLE',
   };
   const found = await wire.run(
-    `SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), n.nspname, c.relname, t.tgname, t.tgenabled
+    `SELECT n.nspname, c.relname, t.tgname, t.tgenabled
      FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-     WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' ORDER BY 1, t.tgname`,
+     WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' ORDER BY 1, 2, 3`,
     'reading the triggers',
   );
   const wanted = new Set(tables);
   const again: string[] = [];
-  for (const [, schema = '', table = '', trigger = '', state = ''] of found) {
+  for (const [schema = '', table = '', trigger = '', state = ''] of found) {
     const name = quoteQualified(schema ?? '', table ?? '');
     if (!wanted.has(name)) continue;
     await wire.run(
@@ -131,26 +137,52 @@ async function readForeignKeys(wire: WireConnection): Promise<ForeignKey[]> {
   );
 }
 
+/** The partitions of each partitioned table, at every level. */
+async function readPartitions(wire: WireConnection): Promise<Map<string, string[]>> {
+  const rows = await wire.run(
+    `SELECT n.nspname, c.relname, pn.nspname, p.relname
+     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace,
+       LATERAL pg_catalog.pg_partition_tree(c.oid) t
+       JOIN pg_catalog.pg_class p ON p.oid = t.relid JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
+     WHERE c.relkind = 'p' AND p.oid <> c.oid ORDER BY 1, 2, 3, 4`,
+    'reading the partitions',
+  );
+  const partitions = new Map<string, string[]>();
+  for (const [schema, table, partSchema, part] of rows) {
+    const name = quoteQualified(schema ?? '', table ?? '');
+    const members = partitions.get(name) ?? [];
+    members.push(quoteQualified(partSchema ?? '', part ?? ''));
+    partitions.set(name, members);
+  }
+  return partitions;
+}
+
 /**
  * Referenced tables first. A reference back to a table that is being visited closes a circle: its constraint is
  * among `circular` and does not count for the order. A table that refers to itself needs nothing: a COPY checks
  * at its end.
+ * @param partitions of partitioned tables: rows referred to are in these, and their keys concern what is loaded
+ * through the whole.
  */
 export function orderByReferences(
   tables: readonly string[],
   keys: readonly ForeignKey[],
+  partitions: ReadonlyMap<string, readonly string[]>,
 ): { order: string[]; circular: ForeignKey[] } {
+  const withPartitions = (table: string) => [table, ...(partitions.get(table) ?? [])];
   const from = Map.groupBy(keys, key => key.table);
   const state = new Map<string, 'visiting' | 'done'>();
   const order: string[] = [];
   const circular = new Map<string, ForeignKey>();
   const visit = (table: string): void => {
     state.set(table, 'visiting');
-    for (const key of from.get(table) ?? []) {
-      if (key.references === table) continue;
-      const seen = state.get(key.references);
-      if (seen === 'visiting') circular.set(`${key.constraintTable} ${key.constraint}`, key);
-      else if (seen === undefined) visit(key.references);
+    for (const key of withPartitions(table).flatMap(member => from.get(member) ?? [])) {
+      for (const referenced of withPartitions(key.references)) {
+        if (referenced === table) continue;
+        const seen = state.get(referenced);
+        if (seen === 'visiting') circular.set(`${key.constraintTable} ${key.constraint}`, key);
+        else if (seen === undefined) visit(referenced);
+      }
     }
     state.set(table, 'done');
     order.push(table);

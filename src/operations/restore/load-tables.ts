@@ -1,20 +1,16 @@
 // The main thread's side of loading rows: hands out the work and fetches sealed segments for the workers.
 import { Handover } from '../../base/thread-calls.ts';
-import type { DataKey } from '../../crypto/seal.ts';
 import type { DatabaseTarget } from '../../postgres/target.ts';
-import { segmentName } from '../../repository/layout.ts';
-import type { Storage } from '../../storage/storage.ts';
+import type { Repository } from '../../repository/repository.ts';
 import { toThread } from '../thread-target.ts';
 import { runWorkers } from '../worker-pool.ts';
 import type { LoadTask } from './load-plan.ts';
-import type { LoadHost, LoadWorkerData } from './load-worker.ts';
+import type { LoadHost, LoadWorkerData, ThreadSegment } from './load-worker.ts';
 
 export interface LoadTablesOptions {
   target: DatabaseTarget;
   applicationName: string;
-  storage: Storage;
-  secret: Buffer;
-  keys: DataKey[];
+  repository: Repository;
   items: LoadTask[][];
   jobs: number;
   signal: AbortSignal | undefined;
@@ -29,11 +25,11 @@ export async function loadTables(options: LoadTablesOptions): Promise<void> {
   const host: LoadHost = {
     next: () => waiting.pop(),
     fetch: async id => {
-      const object = await options.storage.get(segmentName(id));
+      const { object, key } = await options.repository.fetchSegment(id);
       // A pooled buffer cannot be handed over: its memory is shared.
       const own =
         object.byteLength === object.buffer.byteLength ? object : Buffer.from(new Uint8Array(object));
-      return new Handover(own, [own.buffer as ArrayBuffer]);
+      return new Handover<ThreadSegment>({ object: own, key }, [own.buffer as ArrayBuffer]);
     },
     done: ({ rows, bytes }) => {
       doneRows += rows;
@@ -44,8 +40,7 @@ export async function loadTables(options: LoadTablesOptions): Promise<void> {
   const workerData: LoadWorkerData = {
     target: toThread(options.target),
     applicationName: options.applicationName,
-    secret: options.secret,
-    keys: options.keys,
+    secret: options.repository.secret,
   };
   const workers = Math.min(options.jobs, options.items.length);
   if (workers > 0) {

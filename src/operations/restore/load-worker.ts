@@ -12,7 +12,12 @@ export interface LoadWorkerData {
   target: ThreadTarget;
   applicationName: string;
   secret: Uint8Array;
-  keys: { id: string; bytes: Uint8Array }[];
+}
+
+/** A fetched segment as it crosses between threads. */
+export interface ThreadSegment {
+  object: Uint8Array;
+  key: { id: string; bytes: Uint8Array } | null;
 }
 
 /** What the main thread answers. */
@@ -27,9 +32,11 @@ async function run(data: LoadWorkerData, line: ThreadLine<LoadHost>): Promise<vo
   try {
     await wire.run(loadSettings, 'preparing the session');
     const reader = new SegmentReader({
-      fetch: async id => asBuffer((await line.call('fetch', id)) as Uint8Array),
+      fetch: async id => {
+        const { object, key } = (await line.call('fetch', id)) as ThreadSegment;
+        return { object: asBuffer(object), key: key && { id: key.id, bytes: asBuffer(key.bytes) } };
+      },
       secret: asBuffer(data.secret),
-      keys: data.keys.map(({ id, bytes }) => ({ id, bytes: asBuffer(bytes) })),
     });
     for (let item = await line.call('next', null); item !== undefined; ) {
       // Asked for before it is needed, so that the server never waits for the answer.

@@ -86,7 +86,7 @@ export async function checkTarget(
     );
   }
   if (options.create) await checkCreatable(client, target, isSuperuser || me?.rolcreatedb === 't');
-  else if (options.dataOnly) await checkTablesEmpty(client, options.tables);
+  else if (options.dataOnly) await checkRoomForRows(client, options);
   else await checkEmpty(client, target, manifest.options.tables.length > 0);
   if (options.dataOnly) return { versionNumber, isSuperuser, roles: new Set(), missingRoles: [], warnings };
   await checkExtensions(client, options.entries);
@@ -142,8 +142,24 @@ async function checkEmpty(client: pg.Client, target: DatabaseTarget, isOfTables:
   }
 }
 
-/** With --data-only the tables must be there, with the backup's columns, and empty. */
-async function checkTablesEmpty(client: pg.Client, tables: readonly TableEntry[]): Promise<void> {
+/** With --data-only all that takes data must be there, fit the backup's, and be empty. */
+async function checkRoomForRows(client: pg.Client, options: PreflightOptions): Promise<void> {
+  const problems = [
+    ...(await findTableProblems(client, options.tables)),
+    ...(await findOtherProblems(client, options.entries)),
+  ];
+  if (problems.length > 0) {
+    throw new PgkeepError(
+      'TARGET_UNFIT',
+      `the target does not fit --data-only: ${problems.slice(0, 20).join('; ')}`,
+      {
+        hint: 'restore the definitions first with --schema-only, and empty the tables',
+      },
+    );
+  }
+}
+
+async function findTableProblems(client: pg.Client, tables: readonly TableEntry[]): Promise<string[]> {
   const problems: string[] = [];
   const rows = await queryRows(
     client,
@@ -171,15 +187,38 @@ async function checkTablesEmpty(client: pg.Client, tables: readonly TableEntry[]
     );
     if (any?.any === 't') problems.push(`${label} holds rows`);
   }
-  if (problems.length > 0) {
-    throw new PgkeepError(
-      'TARGET_UNFIT',
-      `the tables of the target do not fit --data-only: ${problems.slice(0, 20).join('; ')}`,
-      {
-        hint: 'restore the definitions first with --schema-only, and empty the tables',
-      },
+  return problems;
+}
+
+/** Sequences that are missing, and large objects that are there already. */
+async function findOtherProblems(client: pg.Client, entries: readonly ArchiveEntry[]): Promise<string[]> {
+  const problems: string[] = [];
+  const values = entries.filter(entry => entry.kind === 'SEQUENCE SET');
+  if (values.length > 0) {
+    const rows = await queryRows(
+      client,
+      `SELECT n.nspname || ' ' || c.relname || ' ' AS label
+       FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'S'`,
+      'reading the sequences of the target',
     );
+    const there = new Set(rows.map(row => row.label ?? ''));
+    for (const { text } of values) {
+      // Schema, name and owner in a row, none of them quoted; any of them may hold spaces.
+      const words = text.slice('SEQUENCE SET '.length);
+      const ends = [...words.matchAll(/ /g)].map(({ index }) => words.slice(0, index + 1));
+      if (!ends.some(label => there.has(label))) problems.push(`sequence ${words} does not exist`);
+    }
   }
+  if (entries.some(entry => entry.kind.startsWith('BLOB'))) {
+    const [found] = await queryRows(
+      client,
+      'SELECT count(*) AS count, min(oid) AS first FROM pg_catalog.pg_largeobject_metadata',
+      'looking for large objects in the target',
+    );
+    if (Number(found?.count) > 0)
+      problems.push(`it holds ${found?.count} large objects, such as ${found?.first}`);
+  }
+  return problems;
 }
 
 async function checkExtensions(client: pg.Client, entries: readonly ArchiveEntry[]): Promise<void> {

@@ -4,12 +4,15 @@ import type { DataKey } from '../../crypto/seal.ts';
 import type { Slice } from '../../repository/manifest.ts';
 import { openSegment } from '../../repository/segment.ts';
 
+/** A sealed segment with the key its header names; `null` without encryption. */
+export interface FetchedSegment {
+  object: Buffer;
+  key: DataKey | null;
+}
+
 export interface SegmentSource {
-  /** Fetches a sealed segment. */
-  fetch(id: string): Promise<Buffer>;
+  fetch(id: string): Promise<FetchedSegment>;
   secret: Buffer;
-  /** The backup's data keys, in the order of the manifest; empty without encryption. */
-  keys: readonly DataKey[];
 }
 
 export class SegmentReader {
@@ -29,29 +32,22 @@ export class SegmentReader {
       if (found === undefined) throw new PgkeepError('INTERNAL', 'a segment was not asked for');
       const next = slices[index + 1];
       ahead = next && this.#ask(next);
-      const plain = 'plain' in found ? found.plain : this.#open(slice, found.object);
+      const plain = 'plain' in found ? found.plain : this.#open(slice.id, found);
       yield plain.subarray(slice.offset, slice.offset + slice.bytes);
     }
   }
 
-  #ask(slice: Slice): Promise<{ plain: Buffer } | { object: Buffer }> {
+  #ask(slice: Slice): Promise<{ plain: Buffer } | FetchedSegment> {
     if (slice.id === this.#last?.id) return Promise.resolve({ plain: this.#last.plain });
-    const asked = this.#source.fetch(slice.id).then(object => ({ object }));
+    const asked = this.#source.fetch(slice.id);
     // Awaited in its turn, which may never come when the load fails first.
     asked.catch(() => undefined);
     return asked;
   }
 
-  #open(slice: Slice, object: Buffer): Buffer {
-    const key = slice.key < 0 ? null : this.#source.keys[slice.key];
-    if (key === undefined) {
-      throw new PgkeepError(
-        'OBJECT_DAMAGED',
-        `the manifest names no data key ${slice.key} for segment ${slice.id}`,
-      );
-    }
-    const plain = openSegment(slice.id, object, key, this.#source.secret);
-    this.#last = { id: slice.id, plain };
+  #open(id: string, { object, key }: FetchedSegment): Buffer {
+    const plain = openSegment(id, object, key, this.#source.secret);
+    this.#last = { id, plain };
     return plain;
   }
 }

@@ -55,9 +55,17 @@ export class TargetDatabase {
     for (let step = this.#takeBack.pop(); step !== undefined; step = this.#takeBack.pop()) await step();
   }
 
-  /** Owner, connection limit and privileges of a database that was created: last, as they may shut us out. */
+  /**
+   * Has everything reach the disk. Owner, connection limit and privileges of a database that was created: last, as
+   * they may shut us out; a refusal is a warning.
+   */
   async finish(): Promise<void> {
     const { create, noOwner, noPrivileges, manifest } = this.#options;
+    // The commits of a restore do not wait for the disk; this one does, and all before it are on the disk with it.
+    await this.#onServer(async client => {
+      await queryRows(client, 'SET synchronous_commit = on', 'flushing the restore');
+      await queryRows(client, 'SELECT pg_catalog.pg_current_xact_id()', 'flushing the restore');
+    });
     if (!create) return;
     await this.#onServer(async client => {
       const { owner, connectionLimit, privileges } = manifest.database;
@@ -67,10 +75,15 @@ export class TargetDatabase {
       if (!noOwner) statements.push(`ALTER DATABASE ${this.#name} OWNER TO ${quoteName(owner)}`);
       if (!noPrivileges && privileges !== null)
         statements.push(...grantStatements(this.#name, owner, privileges, noOwner));
-      await queryRows(client, 'BEGIN', 'giving the database its owner');
-      for (const statement of statements)
-        await queryRows(client, statement, 'giving the database its owner and privileges');
-      await queryRows(client, 'COMMIT', 'giving the database its owner');
+      const doing = 'giving the database its owner and privileges';
+      try {
+        for (const statement of ['BEGIN', ...statements, 'COMMIT']) await queryRows(client, statement, doing);
+      } catch (error) {
+        this.#options.warn(
+          `everything is restored, but not the owner and privileges of the database itself: ${messageOf(error)}`,
+          `as an administrator run: ${statements.join('; ')}`,
+        );
+      }
     });
   }
 
@@ -112,7 +125,7 @@ export class TargetDatabase {
     const { target, manifest } = this.#options;
     await queryRows(
       client,
-      createStatement(this.#name, manifest),
+      createStatement(this.#name, manifest, this.#options.facts.versionNumber),
       `creating the database ${target.database}`,
     );
     this.#takeBack.push(() => this.#dropDatabase());
@@ -223,12 +236,14 @@ export class TargetDatabase {
   }
 }
 
-function createStatement(name: string, manifest: Manifest): string {
+function createStatement(name: string, manifest: Manifest, versionNumber: number): string {
   const { encoding, collate, ctype, localeProvider, locale, icuRules } = manifest.database;
   const words = [
     `CREATE DATABASE ${name} TEMPLATE template0 ENCODING ${quoteLiteral(encoding)}`,
     `LC_COLLATE ${quoteLiteral(collate)} LC_CTYPE ${quoteLiteral(ctype)}`,
   ];
+  // Not said, the provider is that of template0 here, which may sort otherwise.
+  if (localeProvider === 'libc' && versionNumber >= 150000) words.push('LOCALE_PROVIDER libc');
   if (localeProvider === 'icu' && locale !== null)
     words.push(`LOCALE_PROVIDER icu ICU_LOCALE ${quoteLiteral(locale)}`);
   if (icuRules !== null) words.push(`ICU_RULES ${quoteLiteral(icuRules)}`);
