@@ -33,10 +33,10 @@ export interface TargetFacts {
 const maintenanceDatabases = ['postgres', 'template1'];
 
 /** Connects to the server of a target, to whichever maintenance database lets us in. */
-export async function openMaintenance(target: DatabaseTarget): Promise<pg.Client> {
+export async function openMaintenance(target: DatabaseTarget, signal?: AbortSignal): Promise<pg.Client> {
   for (const database of maintenanceDatabases) {
     try {
-      return await openClient({ ...target, database });
+      return await openClient({ ...target, database }, { signal });
     } catch (error) {
       const mayBeElsewhere =
         error instanceof PgkeepError && ['DATABASE_NOT_FOUND', 'DATABASE_PRIVILEGE'].includes(error.code);
@@ -298,7 +298,14 @@ async function checkRoles(
 }
 
 /** Entries whose owner pg_restore does not set. */
-const withoutOwner = new Set(['TABLE DATA', 'COMMENT', 'ACL', 'DEFAULT ACL']);
+const withoutOwner = new Set([
+  'DATABASE',
+  'DATABASE PROPERTIES',
+  'TABLE DATA',
+  'COMMENT',
+  'ACL',
+  'DEFAULT ACL',
+]);
 
 /** The roles that are to own something. An entry ends with its owner, whose name may hold spaces. */
 function readOwners({ manifest, entries, create }: PreflightOptions): Set<string> {
@@ -315,12 +322,12 @@ function readOwners({ manifest, entries, create }: PreflightOptions): Set<string
 }
 
 /** The roles that privileges, policies and user mappings name. */
-function readNamedRoles({ manifest, noPrivileges, create }: PreflightOptions): string[] {
-  const ofDatabase = (create && manifest.database.privileges) || [];
-  return [
-    ...manifest.roles
-      .filter(role => role.isNamed || (role.isGranted && !noPrivileges))
-      .map(role => role.name),
-    ...(noPrivileges ? [] : ofDatabase.flatMap(({ grantor, grantee }) => [grantor, grantee ?? []].flat())),
-  ];
+function readNamedRoles({ manifest, noOwner, noPrivileges, create }: PreflightOptions): string[] {
+  const { owner, privileges } = manifest.database;
+  const named = manifest.roles.filter(role => role.isNamed || (role.isGranted && !noPrivileges));
+  const ofDatabase = create && !noPrivileges && privileges !== null ? privileges : [];
+  const granted = ofDatabase.flatMap(({ grantor, grantee }) =>
+    grantee === null ? [grantor] : [grantor, grantee],
+  );
+  return [...named.map(role => role.name), ...granted.filter(name => !(noOwner && name === owner))];
 }
