@@ -96,7 +96,7 @@ export async function runProgram(run: ProgramRun): Promise<ProgramResult> {
 /** The error for a program that ended badly, with the last lines it wrote. */
 export function programFailure(file: string, result: ProgramResult, doing: string): PgkeepError {
   const how = result.signal === null ? `exit status ${result.status}` : `signal ${result.signal}`;
-  const lines = result.stderr.trim().split('\n').slice(-6).join('\n  ');
+  const lines = withoutPasswords(result.stderr.trim()).split('\n').slice(-6).join('\n  ');
   return new PgkeepError(
     'PROGRAM_FAILED',
     `${path.basename(file)} failed while ${doing} (${how})${lines === '' ? '' : `:\n  ${lines}`}`,
@@ -104,4 +104,9 @@ export function programFailure(file: string, result: ProgramResult, doing: strin
       context: { program: file },
     },
   );
+}
+
+/** Statements that programs quote may hold passwords: of subscriptions, user mappings, roles. */
+function withoutPasswords(text: string): string {
+  return text.replace(/(password\s*=?\s*)('(?:[^']|'')*'|[^\s',)]+)/gi, '$1[secret]');
 }

@@ -31,10 +31,6 @@ export const errorTable = {
     kind: 'usage',
     meaning: 'the configuration file cannot be read or holds something unknown or wrong',
   },
-  CONFIRMATION_NEEDED: {
-    kind: 'usage',
-    meaning: 'a question would have to be asked, and there is no terminal; pass --yes',
-  },
 
   KEY_MISSING: { kind: 'key', meaning: 'the repository needs a key and none was given' },
   KEY_MALFORMED: { kind: 'key', meaning: 'the key is not 64 hexadecimal digits' },
@@ -74,6 +70,10 @@ export const errorTable = {
   DATABASE_TLS: {
     kind: 'database',
     meaning: 'the encrypted connection could not be made as sslmode demands',
+  },
+  DATABASE_UNSUPPORTED: {
+    kind: 'database',
+    meaning: 'the server is of a version that pgkeep does not work with',
   },
   DATABASE_PRIVILEGE: { kind: 'database', meaning: 'the role may not do what the run needs' },
   DATABASE_CONNECTION_LOST: {

@@ -37,9 +37,6 @@ const digestBytes = 32;
 /** Safe although constant: every object has a key of its own, derived from a random salt. */
 const constantNonce = Buffer.alloc(12);
 
-/** How much longer a sealed object is than its body. */
-export const sealOverheadBytes = headerBytes + digestBytes;
-
 /**
  * Seals a body given in pieces. The result has an ArrayBuffer of its own, so it can be transferred to another thread.
  * @param key `null` seals without encryption (SHA-256 only).

@@ -13,6 +13,7 @@ import {
   type Relation,
   readDatabaseFacts,
   readExtensions,
+  readLargeObjects,
   readNeededRoles,
   readServerFacts,
   type Selection,
@@ -41,7 +42,7 @@ import { openStorage } from '../storage/open-storage.ts';
 import type { Storage } from '../storage/storage.ts';
 import { planCopies } from './create/copy-plan.ts';
 import { readTables } from './create/read-tables.ts';
-import { reasonWithoutRows, reconcile } from './create/reconcile.ts';
+import { reasonWithoutLargeObjects, reasonWithoutRows, reconcile } from './create/reconcile.ts';
 import { storeSchemaArchive } from './create/schema-archive.ts';
 import type { OperationEvent, RunOptions } from './events.ts';
 import { durationLimits, jobsLimits, requireInteger } from './option-check.ts';
@@ -141,9 +142,13 @@ const oldestVersion = 13;
 
 function requireSupported(facts: ServerFacts): void {
   if (facts.versionNumber >= oldestVersion * 10000) return;
-  throw new PgkeepError('DATABASE_UNSUPPORTED', `the server is PostgreSQL ${facts.version}, and ${oldestVersion} is the oldest supported`, {
-    hint: 'upgrade the server, or use the pg_dump of its own version',
-  });
+  throw new PgkeepError(
+    'DATABASE_UNSUPPORTED',
+    `the server is PostgreSQL ${facts.version}, and ${oldestVersion} is the oldest supported`,
+    {
+      hint: 'upgrade the server, or use the pg_dump of its own version',
+    },
+  );
 }
 
 interface Server {
@@ -158,6 +163,8 @@ interface StoredData {
   read: Relation[];
   ranges: RangeEntry[][];
   rangePages: number[];
+  /** How many the database has. */
+  largeObjects: number;
 }
 
 class Run {
@@ -277,7 +284,11 @@ class Run {
         },
       );
     }
-    if (this.#options.encryption === undefined && !existing.encrypted && this.#options.encryptionKey !== undefined) {
+    if (
+      this.#options.encryption === undefined &&
+      !existing.encrypted &&
+      this.#options.encryptionKey !== undefined
+    ) {
       // Whoever gives a key expects encryption; storing in the clear must be said, not inherited.
       throw new PgkeepError(
         'REPOSITORY_MISMATCH',
@@ -380,6 +391,7 @@ class Run {
     const schemaOnly = this.#options.schemaOnly ?? false;
     const { lockTimeoutMs = defaults.lockTimeoutMs, maxBlockingMs = defaults.maxBlockingMs } = this.#options;
     const isStandby = server.facts.isStandby;
+    const largeObjects = await this.#checkLargeObjects(server.facts);
     const tables = snapshot.relations.filter(
       relation => relation.isSelected && relation.kind === 'r' && relation.extension === null,
     );
@@ -416,7 +428,25 @@ class Run {
       onProgress: (doneBytes, count) => this.#emit({ type: 'progress', doneBytes, totalBytes, rows: count }),
     });
     const [storedArchive, ranges] = await this.#together(archive, rows);
-    return { archive: storedArchive, read, ranges, rangePages: plan.tables.map(table => table.rangePages) };
+    const rangePages = plan.tables.map(table => table.rangePages);
+    return { archive: storedArchive, read, ranges, rangePages, largeObjects };
+  }
+
+  /** @returns how many there are; all of them can be read where they are taken. */
+  async #checkLargeObjects(server: ServerFacts): Promise<number> {
+    const { count, unreadable } = await readLargeObjects(this.#clients().leader, server.versionNumber);
+    const schemaOnly = this.#options.schemaOnly ?? false;
+    const isTaken = reasonWithoutLargeObjects({ selection: this.#selection, schemaOnly }) === undefined;
+    if (isTaken && unreadable.length > 0) {
+      throw new PgkeepError(
+        'DATABASE_PRIVILEGE',
+        `the role may not read the large objects ${unreadable.join(', ')}`,
+        {
+          hint: 'GRANT SELECT ON LARGE OBJECT to it, or connect as their owner; pg_read_all_data does not cover them',
+        },
+      );
+    }
+    return count;
   }
 
   /** Waits for both; the first failure ends the other and is the one reported. */
@@ -454,6 +484,7 @@ class Run {
       schemaOnly: this.#options.schemaOnly ?? false,
       isStandby: server.facts.isStandby,
       read: new Set(data.read.map(relation => relation.oid)),
+      largeObjects: data.largeObjects,
     });
   }
 

@@ -5,7 +5,7 @@ import { PgkeepError, throwIfAborted } from '../base/errors.ts';
 import { analyzeAll } from '../postgres/analyze.ts';
 import { type ArchiveEntry, listArchive } from '../postgres/archive-contents.ts';
 import { leaveOutDangling, selectTables } from '../postgres/archive-selection.ts';
-import { openClient, queryRows } from '../postgres/client.ts';
+import { closeClient, openClient, queryRows } from '../postgres/client.ts';
 import { quoteName } from '../postgres/identifiers.ts';
 import { matchesTable } from '../postgres/pattern.ts';
 import { findPgRestore, type Program } from '../postgres/programs.ts';
@@ -224,6 +224,12 @@ class Restore {
       }
     }
     const selection = selectTables(all, oids);
+    for (const entry of selection.entries) {
+      if (entry.kind === 'TABLE' && !oids.has(entry.oid))
+        this.#warn(`comes along without its rows, as a parent: ${entry.text}`);
+    }
+    const tables = manifest.tables.filter(table => oids.has(table.oid));
+    requireRoots(tables, manifest, oids);
     const selected = candidates.filter(table => oids.has(table.oid));
     for (const entry of selection.leftOut) {
       // A foreign key of another table to one of these has gone with that table, which nobody misses.
@@ -232,13 +238,14 @@ class Restore {
       if (entry.kind === 'FK CONSTRAINT' && !selected.some(isOfSelected)) continue;
       this.#warn(`left out, as it needs a table that is not restored: ${entry.text}`);
     }
-    return { entries: selection.entries, tables: manifest.tables.filter(table => oids.has(table.oid)) };
+    return { entries: selection.entries, tables };
   }
 
   async #preflight(source: Source): Promise<TargetFacts> {
+    const { signal } = this.#options;
     const client = this.#options.create
-      ? await openMaintenance(this.#target)
-      : await openClient(this.#target);
+      ? await openMaintenance(this.#target, signal)
+      : await openClient(this.#target, { signal });
     try {
       const facts = await checkTarget(client, this.#target, {
         manifest: source.manifest,
@@ -253,7 +260,7 @@ class Restore {
       for (const warning of facts.warnings) this.#warn(warning);
       return facts;
     } finally {
-      await client.end();
+      await closeClient(client);
     }
   }
 
@@ -340,6 +347,8 @@ class Restore {
       onProgress: (doneBytes, rows) => this.#emit({ type: 'progress', doneBytes, totalBytes, rows }),
       beforeCommit: () => this.#section(archive, source, facts, 'data-only'),
     });
+    const refreshes = source.entries.filter(entry => entry.kind === 'MATERIALIZED VIEW DATA');
+    if (refreshes.length > 0) await this.#section(archive, source, facts, 'post-data', refreshes);
     await this.#analyze();
   }
 
@@ -373,14 +382,20 @@ class Restore {
     );
   }
 
-  async #section(archive: ArchiveFile, source: Source, facts: TargetFacts, section: Section): Promise<void> {
+  async #section(
+    archive: ArchiveFile,
+    source: Source,
+    facts: TargetFacts,
+    section: Section,
+    entries: readonly ArchiveEntry[] = source.entries,
+  ): Promise<void> {
     const env = programEnvironment(this.#target, this.#environment);
     env.PGOPTIONS = [env.PGOPTIONS, ...restoreSettings.map(setting => `-c ${setting}`)]
       .filter(Boolean)
       .join(' ');
     await archive.restoreSection({
       section,
-      entries: this.#restorable(source.entries, facts),
+      entries: this.#restorable(entries, source.manifest, facts),
       database: this.#target.database,
       serverVersionNumber: facts.versionNumber,
       env,
@@ -392,12 +407,16 @@ class Restore {
   }
 
   /** Entries for what a new database has already, or what may not be set there, are passed over. */
-  #restorable(entries: readonly ArchiveEntry[], facts: TargetFacts): readonly ArchiveEntry[] {
+  #restorable(
+    entries: readonly ArchiveEntry[],
+    manifest: Manifest,
+    facts: TargetFacts,
+  ): readonly ArchiveEntry[] {
     return entries.filter(({ kind, text }) => {
       // Large objects and the contents of materialized views are data to us, but not always to pg_restore.
       if (this.#options.schemaOnly && (dataKinds.has(kind) || ofLargeObject.test(text))) return false;
-      // pg_dump writes one when --schema names public.
-      if (text.startsWith('SCHEMA - public ')) return false;
+      // pg_dump would create it when --schema names it; otherwise the entry but sets its owner.
+      if (text.startsWith('SCHEMA - public ') && manifest.options.schemas.length > 0) return false;
       // Without a superuser, extensions may belong to the provider: their comments come with them.
       return facts.isSuperuser || !text.startsWith('COMMENT - EXTENSION ');
     });
@@ -432,4 +451,22 @@ class Restore {
 
 function sum<T>(items: readonly T[], value: (item: T) => number): number {
   return items.reduce((total, item) => total + value(item), 0);
+}
+
+/** Rows that are loaded through the root of a partitioned table need all of it. */
+function requireRoots(tables: readonly TableEntry[], manifest: Manifest, oids: ReadonlySet<string>): void {
+  for (const { schema, name, loadVia } of tables) {
+    if (loadVia === undefined) continue;
+    const root = manifest.partitioned.find(
+      table => table.schema === loadVia.schema && table.name === loadVia.name,
+    );
+    if (root !== undefined && oids.has(root.oid)) continue;
+    throw new PgkeepError(
+      'TARGET_UNFIT',
+      `${schema}.${name} is a partition by hash of an enum and cannot be restored alone`,
+      {
+        hint: `restore all of ${loadVia.schema}.${loadVia.name}: which partition a row is in differs between databases`,
+      },
+    );
+  }
 }

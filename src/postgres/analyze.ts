@@ -1,6 +1,7 @@
 // Gathers the planner's statistics for everything this role may analyze, on several connections.
+import type pg from 'pg';
 import { PgkeepError, throwIfAborted } from '../base/errors.ts';
-import { openClient, queryRows } from './client.ts';
+import { closeClient, openClient, queryRows } from './client.ts';
 import type { DatabaseTarget } from './target.ts';
 
 /**
@@ -13,10 +14,11 @@ export async function analyzeAll(
   signal: AbortSignal | undefined,
 ): Promise<string[]> {
   const refused: string[] = [];
-  const clients = await Promise.all(Array.from({ length: jobs }, () => openClient(target)));
-  const [first] = clients;
+  const clients: pg.Client[] = [];
   try {
-    if (first === undefined) return refused;
+    const first = await openClient(target, { signal });
+    clients.push(first);
+    while (clients.length < jobs) clients.push(await openClient(target, { signal }));
     const tables = await queryRows(
       first,
       `SELECT c.oid::regclass::text AS name FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -41,6 +43,6 @@ export async function analyzeAll(
     );
     return refused;
   } finally {
-    await Promise.all(clients.map(client => client.end()));
+    await Promise.all(clients.map(closeClient));
   }
 }

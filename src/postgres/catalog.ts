@@ -234,6 +234,31 @@ export async function readNeededRoles(client: pg.Client): Promise<NeededRole[]> 
   }));
 }
 
+/** Large objects of the database, and the oids of those this role may not read. */
+export async function readLargeObjects(
+  client: pg.Client,
+  versionNumber: number,
+): Promise<{ count: number; unreadable: string[] }> {
+  const isReadable =
+    versionNumber >= 180000
+      ? "pg_catalog.has_largeobject_privilege(m.oid, 'SELECT')"
+      : `(pg_catalog.pg_has_role(m.lomowner, 'USAGE') OR EXISTS (
+           SELECT 1 FROM pg_catalog.aclexplode(m.lomacl) a WHERE a.privilege_type = 'SELECT'
+             AND (a.grantee = 0 OR pg_catalog.pg_has_role(a.grantee, 'USAGE'))))`;
+  const [all] = await queryRows(
+    client,
+    'SELECT count(*) AS count FROM pg_catalog.pg_largeobject_metadata',
+    'counting the large objects',
+  );
+  const unreadable = await queryRows(
+    client,
+    `SELECT m.oid FROM pg_catalog.pg_largeobject_metadata m
+     WHERE NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) AND NOT ${isReadable} LIMIT 20`,
+    'reading the privileges of the large objects',
+  );
+  return { count: Number(all?.count ?? 0), unreadable: unreadable.map(row => text(row.oid)) };
+}
+
 export async function readExtensions(
   client: pg.Client,
 ): Promise<{ name: string; version: string; schema: string }[]> {
@@ -250,7 +275,9 @@ async function readIfAllowed(client: pg.Client, sql: string): Promise<string | n
   try {
     return (await queryRows(client, sql, 'asking the server for its identity'))[0]?.value ?? null;
   } catch (error) {
-    if (error instanceof PgkeepError && error.code === 'DATABASE_PRIVILEGE') return null;
+    const mayBeForbidden =
+      error instanceof PgkeepError && ['DATABASE_PRIVILEGE', 'DATABASE_QUERY'].includes(error.code);
+    if (mayBeForbidden) return null;
     throw error;
   }
 }

@@ -104,11 +104,42 @@ export async function dropObjectsSince(
 ): Promise<DatabaseObject[]> {
   const known = new Set(before.map(keyOf));
   const added = async () => (await listObjects(client)).filter(object => !known.has(keyOf(object)));
+  for (const statement of await defaultPrivilegeResets(client))
+    await client.query(statement).catch(() => undefined);
   for (const object of await added()) {
     // What depends on something else may be gone, or go with the next; what is left in the end is reported.
     await client.query(dropStatement(object)).catch(() => undefined);
   }
   return added();
+}
+
+/** Default privileges cannot be dropped; an entry vanishes when it says what holds without one. */
+async function defaultPrivilegeResets(client: pg.Client): Promise<string[]> {
+  const rows = await queryRows(
+    client,
+    `SELECT pg_catalog.quote_ident(r.rolname) AS role, pg_catalog.quote_ident(n.nspname) AS schema, d.defaclobjtype AS kind,
+       (SELECT pg_catalog.string_agg(DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(g.rolname) END, ', ')
+        FROM pg_catalog.aclexplode(d.defaclacl) a LEFT JOIN pg_catalog.pg_roles g ON g.oid = a.grantee) AS grantees
+     FROM pg_catalog.pg_default_acl d JOIN pg_catalog.pg_roles r ON r.oid = d.defaclrole
+     LEFT JOIN pg_catalog.pg_namespace n ON n.oid = d.defaclnamespace`,
+    'reading the default privileges',
+  );
+  const words: Record<string, string> = {
+    r: 'TABLES',
+    S: 'SEQUENCES',
+    f: 'FUNCTIONS',
+    T: 'TYPES',
+    n: 'SCHEMAS',
+  };
+  return rows.flatMap(({ role, schema, kind, grantees }) => {
+    const what = words[kind ?? ''];
+    if (what === undefined) return [];
+    const begin = `ALTER DEFAULT PRIVILEGES FOR ROLE ${role}${schema === null ? '' : ` IN SCHEMA ${schema}`}`;
+    const revoke = grantees === null ? [] : [`${begin} REVOKE ALL ON ${what} FROM ${grantees}`];
+    if (schema !== null) return revoke;
+    const toPublic = kind === 'f' || kind === 'T' ? [`${begin} GRANT ALL ON ${what} TO PUBLIC`] : [];
+    return [...revoke, `${begin} GRANT ALL ON ${what} TO ${role}`, ...toPublic];
+  });
 }
 
 function dropStatement({ type, identity }: DatabaseObject): string {

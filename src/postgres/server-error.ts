@@ -39,7 +39,8 @@ const unreachable = new Set([
 /** @param doing what was being done, as in "reading table public.t". */
 export function serverError(complaint: ServerComplaint, doing: string): PgkeepError {
   const { code, message } = complaint;
-  const detail = complaint.detail === undefined ? '' : ` (${complaint.detail})`;
+  // Of a constraint's failure the detail is a row, which has no place in a log.
+  const detail = complaint.detail === undefined || code.startsWith('23') ? '' : ` (${complaint.detail})`;
   const said = `${message}${detail}`;
   const context = { sqlstate: code };
   const withHint = (hint: string | undefined) => (hint === undefined ? { context } : { context, hint });
@@ -123,6 +124,10 @@ export function connectError(error: unknown, target: DatabaseTarget): PgkeepErro
           hint: 'check the name of the database; list them with: psql -l',
         },
       );
+    case '55000':
+      return new PgkeepError('DATABASE_UNREACHABLE', `${where} takes no connections: ${message}`, {
+        hint: 'see whether the database is a template or about to be dropped (ALLOW_CONNECTIONS)',
+      });
     case '53300':
       return new PgkeepError(
         'DATABASE_UNREACHABLE',

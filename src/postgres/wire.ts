@@ -130,6 +130,12 @@ export class WireConnection {
     this.#socket.resume();
   }
 
+  /** Cuts the connection without a word to the server; statements under way fail. */
+  destroy(): void {
+    this.#isClosed = true;
+    this.#socket.destroy();
+  }
+
   /** Ends the session; statements under way fail. A second call is harmless. */
   close(): void {
     if (this.#isClosed) return;

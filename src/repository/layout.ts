@@ -2,7 +2,6 @@
 
 export const descriptorName = 'pgkeep.json';
 export const metadataPrefix = 'metadata/';
-export const garbagePrefix = 'garbage/';
 
 export function keyName(keyId: string): string {
   return `keys/${keyId}.json`;

@@ -190,6 +190,13 @@ export class Repository {
     return keyId === null ? null : await this.dataKey(keyId);
   }
 
+  /** A sealed segment and the key that its header names. @throws PgkeepError OBJECT_MISSING, OBJECT_DAMAGED. */
+  async fetchSegment(id: string): Promise<{ object: Buffer; key: DataKey | null }> {
+    const name = segmentName(id);
+    const object = await this.storage.get(name);
+    return { object, key: await this.keyOf(name, object) };
+  }
+
   /** The plain bytes of a segment. */
   async readSegment(id: string): Promise<Buffer> {
     const object = await this.storage.get(segmentName(id));
@@ -208,6 +215,8 @@ export class Repository {
   ): Promise<{ checksum: string; storedBytes: number }> {
     const name = manifestName(manifest.backup);
     const object = seal(name, 'manifest', key, encode(Buffer.from(JSON.stringify(manifest)), 6));
+    // Opened again before it counts: a manifest that cannot be read is a backup that cannot be restored.
+    decode(name, open(name, 'manifest', key, object));
     if ((await this.storage.put(name, object, { ifAbsent: true })) === 'exists') throw existsAlready(name);
     return { checksum: createHash('sha256').update(object).digest('hex'), storedBytes: object.length };
   }

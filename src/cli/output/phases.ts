@@ -4,7 +4,6 @@ import type { Phase } from '../../operations/events.ts';
 export const phaseWords: Readonly<Record<Phase, string>> = {
   connect: 'connecting',
   lock: 'locking the tables',
-  schema: 'saving the definitions',
   data: 'copying the rows',
   reconcile: 'comparing with the catalog',
   finish: 'finishing',

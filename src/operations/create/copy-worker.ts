@@ -31,9 +31,6 @@ export type CopyHost = {
   done(results: TaskResult[]): void;
 };
 
-/** What this thread answers. */
-export type CopyWorker = { run(nothing: null): Promise<void> };
-
 export interface TaskResult {
   table: number;
   range: number;

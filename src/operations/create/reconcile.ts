@@ -13,6 +13,8 @@ export interface ReconcileOptions {
   isStandby: boolean;
   /** Oids of the tables whose rows were read. */
   read: ReadonlySet<string>;
+  /** How many large objects the database has. */
+  largeObjects: number;
 }
 
 /** Why the rows of a selected table are not read by us; `undefined` when they are. */
@@ -66,6 +68,17 @@ export function reconcile(options: ReconcileOptions): LeftOutEntry[] {
     if (problem?.isExplained) leftOut.push({ ...entry, reason: problem.reason });
     else if (problem !== undefined) unexplained.push(problem.reason);
   }
+  if (options.largeObjects > 0 && !options.archive.some(entry => largeObjectKinds.has(entry.kind))) {
+    const reason = reasonWithoutLargeObjects(options);
+    if (reason === undefined) unexplained.push('the large objects are not in the archive');
+    else
+      leftOut.push({
+        schema: '',
+        name: `${options.largeObjects} large objects`,
+        kind: 'large object',
+        reason,
+      });
+  }
   if (unexplained.length > 0) {
     throw new PgkeepError(
       'BACKUP_INCOMPLETE',
@@ -78,6 +91,21 @@ export function reconcile(options: ReconcileOptions): LeftOutEntry[] {
   }
   return leftOut;
 }
+
+/** Why large objects are not taken; `undefined` when they are. */
+export function reasonWithoutLargeObjects(options: {
+  selection: Selection;
+  schemaOnly: boolean;
+}): string | undefined {
+  if (options.schemaOnly) return 'left out by --schema-only';
+  const { schemas, tables } = options.selection;
+  return schemas.length + tables.length > 0
+    ? 'left out, as by pg_dump, when --schema or --table is given'
+    : undefined;
+}
+
+/** What the archives of pg_dump's versions call large objects. */
+const largeObjectKinds = new Set(['BLOB', 'BLOBS', 'BLOB METADATA', 'LARGE OBJECT']);
 
 /** The oid of the catalog pg_class. */
 const pgClass = '1259';

@@ -2,7 +2,7 @@
 // takes all of that back when the restore fails.
 import type pg from 'pg';
 import { PgkeepError } from '../../base/errors.ts';
-import { openClient, queryRows } from '../../postgres/client.ts';
+import { closeClient, openClient, queryRows } from '../../postgres/client.ts';
 import {
   type DatabaseObject,
   describeObjects,
@@ -26,10 +26,16 @@ export interface TargetDatabaseOptions {
   warn: (message: string, hint?: string) => void;
 }
 
+/** Key of the advisory lock on a target: "pgkeep" in ASCII. */
+const restoreLock = 0x70676b656570;
+
 export class TargetDatabase {
   readonly #options: TargetDatabaseOptions;
   /** What takes back each step so far, the last one first; none of them throws. */
   readonly #takeBack: (() => Promise<void>)[] = [];
+
+  /** Holds the lock that keeps a second restore out of an existing target. */
+  #lock: pg.Client | undefined;
 
   private constructor(options: TargetDatabaseOptions) {
     this.#options = options;
@@ -53,6 +59,7 @@ export class TargetDatabase {
   /** Brings the server back to how it was; reports what could not be, instead of throwing. */
   async takeBack(): Promise<void> {
     for (let step = this.#takeBack.pop(); step !== undefined; step = this.#takeBack.pop()) await step();
+    await this.#unlock();
   }
 
   /**
@@ -61,6 +68,7 @@ export class TargetDatabase {
    */
   async finish(): Promise<void> {
     const { create, noOwner, noPrivileges, manifest } = this.#options;
+    await this.#unlock();
     // The commits of a restore do not wait for the disk; this one does, and all before it are on the disk with it.
     await this.#onServer(async client => {
       await queryRows(client, 'SET synchronous_commit = on', 'flushing the restore');
@@ -98,13 +106,24 @@ export class TargetDatabase {
       await this.#onServer(client => this.#createDatabase(client));
       return;
     }
-    const client = await openClient(target);
-    try {
-      const before = await listObjects(client);
-      this.#takeBack.push(() => this.#emptyDatabase(before));
-    } finally {
-      await client.end();
+    this.#lock = await openClient(target);
+    const [row] = await queryRows(
+      this.#lock,
+      `SELECT pg_catalog.pg_try_advisory_lock(${restoreLock}) AS locked`,
+      'locking the target against other restores',
+    );
+    if (row?.locked !== 't') {
+      throw new PgkeepError('TARGET_UNFIT', `another restore into ${describeTarget(target)} is under way`, {
+        hint: 'wait for it to end, or restore into another database',
+      });
     }
+    const before = await listObjects(this.#lock);
+    this.#takeBack.push(() => this.#emptyDatabase(before));
+  }
+
+  async #unlock(): Promise<void> {
+    if (this.#lock !== undefined) await closeClient(this.#lock);
+    this.#lock = undefined;
   }
 
   async #createRoles(client: pg.Client): Promise<void> {

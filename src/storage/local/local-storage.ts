@@ -35,6 +35,8 @@ export class LocalStorage implements Storage {
       } catch (error) {
         await rm(beside, { force: true });
         if (options.ifAbsent && foreignCode(error) === 'EEXIST') return 'exists';
+        if (options.ifAbsent && noHardLinks.has(foreignCode(error) ?? ''))
+          throw withoutHardLinks(folder, error);
         throw error;
       }
       await syncFolder(folder);
@@ -162,6 +164,16 @@ async function syncFolder(folder: string): Promise<void> {
   } finally {
     await handle.close();
   }
+}
+
+/** What linking a file just written fails with where links do not exist. */
+const noHardLinks = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK']);
+
+function withoutHardLinks(folder: string, cause: unknown): PgkeepError {
+  return new PgkeepError('STORAGE_DENIED', `the file system of ${folder} has no hard links`, {
+    hint: 'keep the repository on a file system that has them (not exFAT or some network shares)',
+    cause,
+  });
 }
 
 function translate(error: unknown, where: string): PgkeepError {

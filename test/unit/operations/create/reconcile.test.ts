@@ -52,6 +52,7 @@ function run({
     schemaOnly,
     isStandby,
     read: new Set(read.map(({ oid }) => oid)),
+    largeObjects: 0,
   });
 }
 
