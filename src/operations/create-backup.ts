@@ -112,8 +112,11 @@ export interface CreateBackupResult {
 const clientCheckMs = 2_000;
 const firstVersionWithClientCheck = 140000;
 
-/** A server that does not say within this time who waits for locks counts as lost. */
-const watcherAnswerMs = 30_000;
+/**
+ * A server that does not say within connect_timeout who waits for locks counts as lost; but one that is merely busy
+ * is given this time, however short that is.
+ */
+const minAnswerMs = 10_000;
 
 const defaults = { jobs: 2, compressionLevel: 2, lockTimeoutMs: 60_000, maxBlockingMs: 30_000 };
 
@@ -341,7 +344,7 @@ class Run {
       row?.pid ?? '',
       this.#applicationName,
       this.#options.maxBlockingMs ?? defaults.maxBlockingMs,
-      watcherAnswerMs,
+      Math.max(minAnswerMs, this.#target.connectTimeoutSeconds * 1000),
     );
     this.#watcher.failure.catch(error => this.#failure.abort(error));
     const lockTimeoutMs = this.#options.lockTimeoutMs ?? defaults.lockTimeoutMs;

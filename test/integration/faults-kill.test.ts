@@ -221,7 +221,8 @@ describe('asked to end', () => {
     }
     await server.dropDatabase('empty');
     // Where the schema archive was meanwhile.
-    expect(readdirSync(temporary.path)).toEqual([]);
+    // Node keeps its compile cache there.
+    expect(readdirSync(temporary.path).filter(name => name !== 'node-compile-cache')).toEqual([]);
   });
 });
 
