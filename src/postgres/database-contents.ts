@@ -37,6 +37,7 @@ const otherCatalogs: [catalog: string, condition: string][] = [
   ['pg_foreign_data_wrapper', 'true'],
   ['pg_largeobject_metadata', 'true'],
   ['pg_cast', `o.oid >= ${firstUserOid}`],
+  ['pg_transform', `o.oid >= ${firstUserOid}`],
   ['pg_language', `o.oid >= ${firstUserOid}`],
   ['pg_am', `o.oid >= ${firstUserOid}`],
   ['pg_namespace', "o.nspname !~ '^pg_' AND o.nspname NOT IN ('information_schema', 'public')"],
@@ -144,6 +145,8 @@ async function defaultPrivilegeResets(client: pg.Client): Promise<string[]> {
 
 function dropStatement({ type, identity }: DatabaseObject): string {
   if (type === 'large object') return `SELECT pg_catalog.lo_unlink(${quoteLiteral(identity)}::oid)`;
+  if (type === 'transform')
+    return `DROP TRANSFORM IF EXISTS ${identity.replace(' on language ', ' LANGUAGE ')} CASCADE`;
   const words: Record<string, string> = {
     'statistics object': 'STATISTICS',
     'foreign-data wrapper': 'FOREIGN DATA WRAPPER',

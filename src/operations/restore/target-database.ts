@@ -11,6 +11,7 @@ import {
 } from '../../postgres/database-contents.ts';
 import { createRoleStatements, roleSettingStatements, settingClause } from '../../postgres/globals.ts';
 import { quoteLiteral, quoteName } from '../../postgres/identifiers.ts';
+import { type PublicSchema, publicSchemaResets, readPublicSchema } from '../../postgres/public-schema.ts';
 import { type DatabaseTarget, describeTarget } from '../../postgres/target.ts';
 import type { DatabaseGrant, Manifest } from '../../repository/manifest.ts';
 import { openMaintenance, type TargetFacts } from './preflight.ts';
@@ -118,7 +119,8 @@ export class TargetDatabase {
       });
     }
     const before = await listObjects(this.#lock);
-    this.#takeBack.push(() => this.#emptyDatabase(before));
+    const schema = await readPublicSchema(this.#lock);
+    this.#takeBack.push(() => this.#emptyDatabase(before, schema));
   }
 
   async #unlock(): Promise<void> {
@@ -220,13 +222,18 @@ export class TargetDatabase {
     }
   }
 
-  async #emptyDatabase(before: readonly DatabaseObject[]): Promise<void> {
+  async #emptyDatabase(before: readonly DatabaseObject[], schema: PublicSchema | undefined): Promise<void> {
     const { target, warn } = this.#options;
     const where = describeTarget(target);
     try {
       const client = await openClient(target);
       try {
         const left = await dropObjectsSince(client, before);
+        const schemaNow = await readPublicSchema(client);
+        if (schema !== undefined && schemaNow !== undefined) {
+          for (const statement of publicSchemaResets(schema, schemaNow))
+            await queryRows(client, statement, 'setting the schema public back');
+        }
         if (left.length === 0) warn(`the restore failed; ${where} was emptied again`);
         else {
           warn(
