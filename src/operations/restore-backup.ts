@@ -86,6 +86,7 @@ const restoreSettings = [
   'default_transaction_read_only=off',
   'array_nulls=on',
   'transform_null_equals=off',
+  'quote_all_identifiers=off',
 ];
 
 /**

@@ -1,5 +1,6 @@
 // What the database holds, read from its catalog: the relations a backup must account for, and facts about the
 // server and the database.
+import { isUtf8 } from 'node:buffer';
 import type pg from 'pg';
 import { PgkeepError } from '../base/errors.ts';
 import { queryRows, type TextRow } from './client.ts';
@@ -93,15 +94,21 @@ export interface NeededRole {
   isNamed: boolean;
 }
 
-/** SQLSTATE. */
-const invalidRegularExpression = '2201B';
+const sqlstates = { invalidRegularExpression: '2201B', invalidByteSequence: '22021' };
 
 /**
  * Every relation outside the system's own schemas, as the connection's current snapshot sees it.
  * @throws PgkeepError DATABASE_QUERY, for instance for a pattern that is no regular expression.
  */
 export async function readRelations(client: pg.Client, selection: Selection): Promise<Relation[]> {
-  const rows = await queryRows(client, relationsQuery(selection), 'reading the catalog');
+  let rows: TextRow[];
+  try {
+    rows = await queryRows(client, relationsQuery(selection), 'reading the catalog');
+  } catch (error) {
+    const isBadName =
+      error instanceof PgkeepError && error.context.sqlstate === sqlstates.invalidByteSequence;
+    throw isBadName ? await badNameError(client, error) : error;
+  }
   const relations = rows.map(toRelation);
   const selected = new Set(relations.filter(relation => relation.isSelected).map(relation => relation.oid));
   for (const relation of relations) {
@@ -137,7 +144,8 @@ export async function patternsWithoutMatch(client: pg.Client, selection: Selecti
       const [row] = await queryRows(client, `SELECT EXISTS (${sql}) AS found`, `looking for ${pattern}`);
       if (row?.found !== 't' && mustMatch.has(pattern)) missing.push(pattern);
     } catch (error) {
-      if (!(error instanceof PgkeepError) || error.context.sqlstate !== invalidRegularExpression) throw error;
+      if (!(error instanceof PgkeepError) || error.context.sqlstate !== sqlstates.invalidRegularExpression)
+        throw error;
       throw unreadablePattern(pattern);
     }
   }
@@ -361,15 +369,41 @@ function toRelation(row: TextRow): Relation {
     owner: owner && { oid: String(owner[0]), isIdentity: owner[1] === 'i' },
   };
   if ([relation.schema, relation.name, ...relation.columns].some(name => name.includes('\uFFFD'))) {
-    throw new PgkeepError(
-      'DATABASE_QUERY',
-      `the name ${relation.schema}.${relation.name} holds bytes that are not UTF-8`,
-      {
-        hint: 'rename it, or leave it out with --exclude-table',
-      },
-    );
+    throw notUtf8(`${relation.schema}.${relation.name}`);
   }
   return relation;
+}
+
+/** A database of encoding SQL_ASCII may have names of any bytes; the server itself fails over them, without a name. */
+async function badNameError(client: pg.Client, error: unknown): Promise<unknown> {
+  const rows = await queryRows(
+    client,
+    `SELECT encode(convert_to(n.nspname || '.' || c.relname, 'SQL_ASCII'), 'hex') AS relation,
+       encode(convert_to(a.attname, 'SQL_ASCII'), 'hex') AS attribute
+     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 ORDER BY 1, 2`,
+    'looking for names that are not UTF-8',
+  );
+  for (const row of rows) {
+    const relation = Buffer.from(row.relation ?? '', 'hex');
+    if (!isUtf8(relation) || !isUtf8(Buffer.from(row.attribute ?? '', 'hex'))) {
+      const shown = relation
+        .toString('latin1')
+        .replace(/[^ -~]/g, byte => `\\x${byte.charCodeAt(0).toString(16)}`);
+      return notUtf8(shown);
+    }
+  }
+  return error;
+}
+
+function notUtf8(name: string): PgkeepError {
+  return new PgkeepError(
+    'DATABASE_QUERY',
+    `the name ${name}, or of one of its columns, holds bytes that are not UTF-8`,
+    {
+      hint: 'rename it: names go through programs that take UTF-8 alone',
+    },
+  );
 }
 
 function text(value: string | null | undefined): string {
