@@ -42,9 +42,9 @@ export interface Relation {
   canRead: boolean;
   /** Whether row-level security would hide rows from this role. */
   hidesRows: boolean;
-  /** Main fork, in pages of the server's block size; 0 for what has no storage. */
+  /** Main fork, in pages of the server's block size; 0 until {@link readSizes} has filled it in. */
   pages: number;
-  /** With TOAST, without indexes. */
+  /** With TOAST, without indexes; filled in likewise. */
   sizeBytes: number;
   columns: string[];
   loadVia: { schema: string; name: string } | null;
@@ -118,6 +118,25 @@ export async function readRelations(client: pg.Client, selection: Selection): Pr
     else if (relation.owner.isIdentity) relation.isSelected = false;
   }
   return relations;
+}
+
+/**
+ * Fills in the sizes of tables, which must be locked by this session: asking for the size of a table that somebody
+ * else has locked would wait for that lock, without limit.
+ */
+export async function readSizes(client: pg.Client, tables: readonly Relation[]): Promise<void> {
+  const rows = await queryRows(
+    client,
+    `SELECT oid, pg_catalog.pg_relation_size(oid) / current_setting('block_size')::int AS pages, pg_catalog.pg_table_size(oid) AS size
+     FROM unnest(ARRAY[${tables.map(table => table.oid).join(',')}]::oid[]) AS t(oid)`,
+    'reading the sizes of the tables',
+  );
+  const byOid = new Map(rows.map(row => [row.oid, row]));
+  for (const table of tables) {
+    const row = byOid.get(table.oid);
+    table.pages = Number(row?.pages);
+    table.sizeBytes = Number(row?.size);
+  }
 }
 
 /**
@@ -325,8 +344,6 @@ function relationsQuery(selection: Selection): string {
         CASE c.relkind WHEN 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'SELECT')
                        ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END, true) AS readable,
       c.relkind = 'r' AND pg_catalog.row_security_active(c.oid) AS hides_rows,
-      CASE WHEN c.relkind = 'r' THEN pg_catalog.pg_relation_size(c.oid) / current_setting('block_size')::int ELSE 0 END AS pages,
-      CASE WHEN c.relkind = 'r' THEN pg_catalog.pg_table_size(c.oid) ELSE 0 END AS size,
       CASE WHEN c.relkind = 'r' THEN (
         SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum)::text FROM pg_catalog.pg_attribute a
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '') END AS columns,
@@ -361,8 +378,8 @@ function toRelation(row: TextRow): Relation {
     isDataSelected: row.data_selected === 't',
     canRead: row.readable === 't',
     hidesRows: row.hides_rows === 't',
-    pages: Number(row.pages ?? 0),
-    sizeBytes: Number(row.size ?? 0),
+    pages: 0,
+    sizeBytes: 0,
     columns: row.columns ? (JSON.parse(row.columns) as string[]) : [],
     loadVia: via && { schema: via[0], name: via[1] },
     parents: row.parents ? (JSON.parse(row.parents) as string[]) : [],

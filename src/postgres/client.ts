@@ -20,6 +20,7 @@ export interface OpenClientOptions {
 /** A peer that vanished without a word is noticed after this time and ten probes, one a second. */
 const keepAliveDelayMs = 10_000;
 const politeCloseMs = 2_000;
+const statementTimeoutAttempts = 5;
 
 /** A row of a query: every value as text, or null. */
 export type TextRow = Record<string, string | null>;
@@ -110,16 +111,29 @@ function socketOf(client: pg.Client): Duplex {
 
 /** Undoes what role or database have set that would end our statements, forbid them, or change how values look. */
 async function normalizeSession(client: pg.Client): Promise<void> {
+  await liftStatementTimeout(client);
   const version = Number(
     (await client.query<{ v: string }>("SELECT current_setting('server_version_num') AS v")).rows[0]?.v ?? 0,
   );
-  const settings = ['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout'];
+  const settings = ['lock_timeout', 'idle_in_transaction_session_timeout'];
   if (version >= 140000) settings.push('idle_session_timeout');
   if (version >= 170000) settings.push('transaction_timeout');
   const statements = settings.map(name => `SET ${name} = 0`);
   await client.query(
     `${statements.join('; ')}; SET default_transaction_read_only = off; SET DateStyle = ISO`,
   );
+}
+
+/** First and alone, and again: a limit of some milliseconds ends any statement on a busy server. */
+async function liftStatementTimeout(client: pg.Client): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await client.query('SET statement_timeout = 0');
+      return;
+    } catch (error) {
+      if (attempt === statementTimeoutAttempts || foreignCode(error) !== '57014') throw error;
+    }
+  }
 }
 
 /** The ways to try, in libpq's order, for an sslmode. */

@@ -1,0 +1,207 @@
+// What a backup's locks do to others, and theirs to it: it gives way in time, tries again where it can, and says who.
+
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { PgkeepError } from '../../src/base/errors.ts';
+import type { CreateBackupOptions, CreateBackupResult } from '../../src/operations/create-backup.ts';
+import { listBackups } from '../../src/operations/list-backups.ts';
+import { expectSame, makeFaultDatabase, ownSessions } from '../support/fault-database.ts';
+import { psql, type Server, startServer } from '../support/postgres-server.ts';
+import { waitFor } from '../support/processes.ts';
+import { backUp, restoreInto } from '../support/round-trip.ts';
+import { startTcpProxy } from '../support/tcp-proxy.ts';
+import { makeTempFolder, type TempFolder } from '../support/temp-folder.ts';
+
+let server: Server;
+
+beforeAll(async () => {
+  server = await startServer({ settings: { log_min_error_statement: 'error' } });
+  await makeFaultDatabase(server, 'template', 40_000);
+});
+afterAll(async () => {
+  await server[Symbol.asyncDispose]();
+});
+
+/** A database of the test's own, a repository, and a session in that database. */
+async function prepare(): Promise<
+  AsyncDisposable & { source: string; repository: TempFolder; session: pg.Client; pid: number }
+> {
+  const source = await server.cloneDatabase('template');
+  const repository = makeTempFolder('repository');
+  const session = new pg.Client(server.url(source));
+  await session.connect();
+  // A test that fails leaves it to the server.
+  session.on('error', () => undefined);
+  const { rows } = await session.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+  return {
+    source,
+    repository,
+    session,
+    pid: rows[0]?.pid ?? 0,
+    async [Symbol.asyncDispose]() {
+      await session.end();
+      await repository.remove();
+      await server.dropDatabase(source);
+    },
+  };
+}
+
+/** Begins a backup that reads slowly, and does something once rows are on their way and pg_dump has what it needs. */
+async function whileReading(
+  source: string,
+  repository: TempFolder,
+  options: Partial<CreateBackupOptions>,
+  act: () => Promise<void>,
+): Promise<CreateBackupResult> {
+  await using proxy = await startTcpProxy(server.port, { bytesPerSecond: 800_000 });
+  const backup = backUp(server, source, repository.path, {
+    jobs: 1,
+    ...options,
+    database: proxy.through(server.url(source)),
+  });
+  backup.catch(() => undefined);
+  await waitFor('rows on their way', () => proxy.receivedBytes > 800_000);
+  await act();
+  return await backup;
+}
+
+async function expectRestores(source: string, repository: TempFolder): Promise<void> {
+  await restoreInto(server, 'restored', repository.path, { create: true });
+  await expectSame(server, source, 'restored');
+  await server.dropDatabase('restored');
+}
+
+const waiting =
+  'SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())';
+
+describe('DDL that waits for the backup', () => {
+  it('longer than --max-blocking ends the backup, which says what waited; the DDL and the readers behind it go on', async () => {
+    await using test = await prepare();
+    const { source, repository, session, pid } = test;
+    let altered: Promise<unknown> = Promise.resolve();
+    let read: Promise<unknown> = Promise.resolve();
+    let queuedAt = 0;
+    const failure: PgkeepError = await whileReading(
+      source,
+      repository,
+      { maxBlockingMs: 1_500 },
+      async () => {
+        altered = session.query('ALTER TABLE big ADD COLUMN later integer');
+        altered.catch(() => undefined);
+        await waitFor('the DDL to queue', async () => (await psql(server, source, waiting)).trim() === '1');
+        queuedAt = Date.now();
+        read = psql(server, source, 'SELECT count(*) FROM big');
+        read.catch(() => undefined);
+        await waitFor(
+          'the reader to queue',
+          async () => (await psql(server, source, waiting)).trim() === '2',
+        );
+      },
+    ).then(
+      () => expect.unreachable('the backup has not given way'),
+      error => error,
+    );
+    expect(failure.message).toMatch(
+      new RegExp(
+        `^process ${pid}( \\(and 1 others\\))? waited 2 s for the backup's lock on big: ALTER TABLE big ADD COLUMN later integer$`,
+      ),
+    );
+    expect(failure.code).toBe('BLOCKING_OTHERS');
+    expect(failure.exitCode).toBe(6);
+    expect(failure.hint).toContain('--max-blocking');
+    await altered;
+    expect(await read).toBe('40000\n');
+    expect(Date.now() - queuedAt).toBeLessThan(6_000);
+    expect(await listBackups({ repository: repository.path })).toEqual([]);
+    await waitFor('the sessions to end', async () => (await ownSessions(server)) === 0);
+  });
+
+  it('and gives up by itself does not end the backup, whose worker tries again for the lock it lost', async () => {
+    await using test = await prepare();
+    const { source, repository, session } = test;
+    const logBefore = server.log().length;
+    await session.query("SET lock_timeout = '5s'");
+    let refused: Promise<unknown> = Promise.resolve();
+    await backUp(server, source, repository.path, {
+      onEvent: event => {
+        // The snapshot is taken, and neither the workers nor pg_dump are there yet. A worker waits for 2 s at a time.
+        if (event.type !== 'phase' || event.phase !== 'data') return;
+        refused = session.query('ALTER TABLE notes ADD COLUMN later integer').catch(error => error.code);
+      },
+    });
+    expect(await refused).toBe('55P03');
+    const log = server.log().slice(logBefore);
+    expect(log).toMatch(
+      /canceling statement due to lock timeout[^\n]*\n(.*\n)?.*STATEMENT: {2}COPY \(SELECT/,
+    );
+    await expectRestores(source, repository);
+  });
+});
+
+describe('a table locked by somebody else', () => {
+  it('for longer than --lock-timeout fails the backup, which says by whom and how', async () => {
+    await using test = await prepare();
+    const { source, repository, session, pid } = test;
+    await session.query('BEGIN; LOCK TABLE small IN ACCESS EXCLUSIVE MODE');
+    await expect(backUp(server, source, repository.path, { lockTimeoutMs: 500 })).rejects.toMatchObject({
+      code: 'LOCK_TIMEOUT',
+      exitCode: 6,
+      message: `could not lock small, held by process ${pid} (BEGIN; LOCK TABLE small IN ACCESS EXCLUSIVE MODE) within 500 ms`,
+      hint: expect.stringContaining('--lock-timeout'),
+    });
+    await session.query('ROLLBACK');
+    // Nothing was written before the lock was had.
+    await expect(listBackups({ repository: repository.path })).rejects.toMatchObject({
+      code: 'REPOSITORY_NOT_FOUND',
+    });
+  });
+
+  it('and left out of the backup is not waited for', async () => {
+    await using test = await prepare();
+    const { source, repository, session } = test;
+    await session.query('BEGIN; LOCK TABLE notes IN ACCESS EXCLUSIVE MODE');
+    const backup = await backUp(server, source, repository.path, { excludeTables: ['notes'] });
+    expect(backup.leftOut.map(({ name }) => name)).toEqual(['notes']);
+  });
+
+  it('for a shorter time is waited for', async () => {
+    await using test = await prepare();
+    const { source, repository, session } = test;
+    await session.query('BEGIN; LOCK TABLE small IN ACCESS EXCLUSIVE MODE');
+    const backup = backUp(server, source, repository.path, { lockTimeoutMs: 20_000 });
+    await waitFor('the backup to queue', async () => (await psql(server, source, waiting)).trim() === '1');
+    await session.query("INSERT INTO small (name) VALUES ('while it waited'); COMMIT");
+    await backup;
+    await expectRestores(source, repository);
+  });
+
+  it('while others wait for what the backup holds already, is given up at --max-blocking', async () => {
+    await using test = await prepare();
+    const { source, repository, session } = test;
+    await session.query('BEGIN; LOCK TABLE small IN ACCESS EXCLUSIVE MODE');
+    const backup = backUp(server, source, repository.path, { maxBlockingMs: 1_000 });
+    backup.catch(() => undefined);
+    await waitFor('the backup to queue', async () => (await psql(server, source, waiting)).trim() === '1');
+    const altered = psql(server, source, 'ALTER TABLE big ADD COLUMN later integer');
+    await expect(backup).rejects.toMatchObject({
+      code: 'BLOCKING_OTHERS',
+      message: expect.stringContaining('ALTER TABLE big ADD COLUMN later integer'),
+    });
+    await altered;
+    await session.query('ROLLBACK');
+  });
+
+  it('in a deadlock with the backup, which begins anew', async () => {
+    await using test = await prepare();
+    const { source, repository, session } = test;
+    // The backup is to find the deadlock, and not the other.
+    await session.query("SET deadlock_timeout = '60s'; BEGIN; LOCK TABLE small IN ACCESS EXCLUSIVE MODE");
+    const backup = backUp(server, source, repository.path);
+    backup.catch(() => undefined);
+    await waitFor('the backup to queue', async () => (await psql(server, source, waiting)).trim() === '1');
+    await session.query('LOCK TABLE big IN ACCESS EXCLUSIVE MODE');
+    await session.query('COMMIT');
+    await backup;
+    await expectRestores(source, repository);
+  });
+});
