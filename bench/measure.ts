@@ -1,0 +1,132 @@
+// Runs a program and says what it cost: time, CPU of it and of all its children, CPU of the server meanwhile, and
+// the most memory that all its processes held together. Reads /proc, so Linux only.
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
+import { basename } from 'node:path';
+
+export interface Cost {
+  wallMs: number;
+  clientCpuMs: number;
+  serverCpuMs: number;
+  /** Resident memory, summed over all processes of the run at one moment; what they share counts for each. */
+  peakMemoryBytes: number;
+}
+
+export interface Program {
+  command: string;
+  args: readonly string[];
+  env: Readonly<Record<string, string>>;
+}
+
+const pollMs = 20;
+/** USER_HZ, the unit of CPU times in /proc: 100 on every architecture Linux runs Node on. */
+const msPerTick = 10;
+const pageBytes = 4096;
+
+/**
+ * Runs a program to its end, its output unread except for what it complains about. No other child of this process
+ * may end meanwhile: CPU is read off the sum over all ended children.
+ * @param server process id of the postmaster whose CPU is counted.
+ * @throws Error with the program's last words when it fails.
+ */
+export async function measure(program: Program, server: number): Promise<Cost> {
+  const clientBefore = endedChildrenCpuMs();
+  const serverBefore = serverCpuMs(server);
+  const started = performance.now();
+  const child = spawn(program.command, program.args, {
+    env: program.env,
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  let complaint = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    complaint = (complaint + text).slice(-2000);
+  });
+  let peakMemoryBytes = 0;
+  const poll = setInterval(() => {
+    peakMemoryBytes = Math.max(peakMemoryBytes, memoryOfTree(child.pid ?? 0));
+  }, pollMs);
+  try {
+    const [status, signal] = await once(child, 'exit');
+    const wallMs = performance.now() - started;
+    if (status !== 0) {
+      throw new Error(`${basename(program.command)} ended with ${status ?? signal}: ${complaint.trim()}`);
+    }
+    return {
+      wallMs,
+      clientCpuMs: endedChildrenCpuMs() - clientBefore,
+      serverCpuMs: serverCpuMs(server) - serverBefore,
+      peakMemoryBytes,
+    };
+  } finally {
+    clearInterval(poll);
+  }
+}
+
+interface ProcessTimes {
+  parent: number;
+  ownMs: number;
+  /** Of children that have ended and been waited for, and of theirs. */
+  endedChildrenMs: number;
+}
+
+/** See proc(5), /proc/pid/stat. @returns undefined when the process has gone. */
+function readTimes(pid: number | 'self'): ProcessTimes | undefined {
+  const text = tryRead(`/proc/${pid}/stat`);
+  // Fields from the third on; the second is a name in parentheses, which may hold anything.
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  const field = (number: number) => Number(fields[number - 3]);
+  if (text === '') return undefined;
+  return {
+    parent: field(4),
+    ownMs: (field(14) + field(15)) * msPerTick,
+    endedChildrenMs: (field(16) + field(17)) * msPerTick,
+  };
+}
+
+function endedChildrenCpuMs(): number {
+  return readTimes('self')?.endedChildrenMs ?? 0;
+}
+
+/** The postmaster, its living children, and all that have ended: sessions end inside a run, others live on. */
+function serverCpuMs(postmaster: number): number {
+  const own = readTimes(postmaster);
+  let sum = (own?.ownMs ?? 0) + (own?.endedChildrenMs ?? 0);
+  for (const name of readdirSync('/proc')) {
+    if (!/^\d+$/.test(name)) continue;
+    const times = readTimes(Number(name));
+    if (times?.parent === postmaster) sum += times.ownMs;
+  }
+  return sum;
+}
+
+function memoryOfTree(root: number): number {
+  let sum = 0;
+  const waiting = [root];
+  for (let pid = waiting.pop(); pid !== undefined; pid = waiting.pop()) {
+    sum += Number(tryRead(`/proc/${pid}/statm`).split(' ')[1] ?? 0) * pageBytes;
+    for (const thread of tryList(`/proc/${pid}/task`)) {
+      const children = tryRead(`/proc/${pid}/task/${thread}/children`);
+      for (const child of children.split(' ')) if (child !== '') waiting.push(Number(child));
+    }
+  }
+  return sum;
+}
+
+// A process may end between two looks at it.
+function tryRead(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+function tryList(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
+  }
+}

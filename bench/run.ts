@@ -1,0 +1,150 @@
+// Compares pgkeep with pg_dump and pg_restore on a throwaway server: `npm run bench -- --help`.
+
+import { randomBytes } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { cpus, release, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { psql, type Server, startServer } from '../test/support/postgres-server.ts';
+import { makeTempFolder } from '../test/support/temp-folder.ts';
+import { dataSizes, makeBigRow, makeData } from './make-data.ts';
+import { renderReport, type StepResult } from './report.ts';
+import { type Bench, describeFailure, measureStartUps, type StartUp, sources, steps } from './steps.ts';
+
+const help = `Usage: npm run bench -- [options]
+
+  --size small|full  about 200 MB or about 3 GB (default: full)
+  --rounds N         runs of every step, interleaved (default: 3)
+  --only NAME        only this step; may be given several times
+
+Steps: ${steps.map(step => step.name).join(', ')}, start-up
+
+A full run of everything writes bench/RESULTS.md; every run prints its results. Needs about 25 GB in the folder for
+temporary files at full size. Build first: npm run build.
+`;
+
+/** What a small server of one's own would have. Durability is off: the disk of the machine is not what is compared. */
+const settings = {
+  shared_buffers: '512MB',
+  maintenance_work_mem: '256MB',
+  max_wal_size: '4GB',
+  checkpoint_timeout: '30min',
+  // Would be at work on what a restore has just filled, in some runs and not in others.
+  autovacuum: 'off',
+};
+const bigRowBytes = 255 * 1024 * 1024;
+const startUpRuns = 15;
+const startUpName = 'start-up';
+
+interface Options {
+  size: keyof typeof dataSizes;
+  rounds: number;
+  /** Names of steps; empty for all. */
+  only: readonly string[];
+}
+
+const options = readOptions();
+if (options !== undefined) await run(options);
+
+function readOptions(): Options | undefined {
+  const { values } = parseArgs({
+    options: {
+      size: { type: 'string', default: 'full' },
+      rounds: { type: 'string', default: '3' },
+      only: { type: 'string', multiple: true, default: [] },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  const { size, only } = values;
+  const rounds = Number(values.rounds);
+  const names = [...steps.map(step => step.name), startUpName];
+  const isRight =
+    (size === 'small' || size === 'full') &&
+    Number.isInteger(rounds) &&
+    rounds > 0 &&
+    only.every(name => names.includes(name));
+  if (isRight && !values.help) return { size, rounds, only };
+  (values.help ? process.stdout : process.stderr).write(help);
+  process.exitCode = values.help ? 0 : 1;
+  return undefined;
+}
+
+async function run(options: Options): Promise<void> {
+  await using folder = makeTempFolder('bench');
+  await using server = await startServer({ settings });
+  const bench: Bench = { server, folder: folder.path, key: randomBytes(32).toString('hex') };
+  const isWanted = (name: string) => options.only.length === 0 || options.only.includes(name);
+  const wanted = steps.filter(step => isWanted(step.name));
+
+  say(`making the data (${options.size})`);
+  await server.createDatabase(sources.data);
+  await makeData(server.url(sources.data), dataSizes[options.size]);
+  if (wanted.some(step => step.group === 'big row')) {
+    await server.createDatabase(sources.bigRow);
+    await makeBigRow(server.url(sources.bigRow), bigRowBytes);
+  }
+  const circumstances = await describeCircumstances(server, options);
+
+  const results: StepResult[] = wanted.map(step => ({ step, outcomes: [] }));
+  for (let round = 1; round <= options.rounds; round++) {
+    for (const result of results) {
+      // One that failed would fail again, or worse, leave a median of few.
+      if (result.failure === undefined) await runStep(bench, result, round);
+    }
+  }
+  let startUps: StartUp[] = [];
+  if (isWanted(startUpName)) {
+    say(startUpName);
+    startUps = await measureStartUps(bench, startUpRuns);
+  }
+
+  const report = renderReport({ circumstances, results, startUps });
+  process.stdout.write(report);
+  if (options.size === 'full' && options.only.length === 0) {
+    await writeFile(join(import.meta.dirname, 'RESULTS.md'), report);
+  }
+  if ([...results, ...startUps].some(({ failure }) => failure !== undefined)) process.exitCode = 1;
+}
+
+async function runStep(bench: Bench, result: StepResult, round: number): Promise<void> {
+  const { name } = result.step;
+  try {
+    const outcome = await result.step.run(bench);
+    result.outcomes.push(outcome);
+    say(`round ${round}, ${name}: ${(outcome.wallMs / 1000).toFixed(1)} s`);
+  } catch (error) {
+    result.failure = describeFailure(error);
+    say(`round ${round}, ${name} ${result.failure}`);
+  }
+}
+
+async function describeCircumstances(server: Server, options: Options): Promise<string[]> {
+  const [heapBytes, indexBytes, rows] = (
+    await psql(
+      server,
+      sources.data,
+      `SELECT sum(pg_table_size(oid)), sum(pg_indexes_size(oid)), sum(reltuples)
+       FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace`,
+    )
+  )
+    .trim()
+    .split('|')
+    .map(Number);
+  const processors = cpus();
+  const setting = Object.entries(settings).map(([name, value]) => `${name} ${value}`);
+  return [
+    `date: ${new Date().toISOString().slice(0, 10)}; rounds: ${options.rounds}`,
+    `machine: ${processors.length} cores (${processors[0]?.model.trim()}), ${gigabytes(totalmem())} GB of memory, ${process.platform} ${release()}`,
+    `versions: PostgreSQL ${(await psql(server, 'postgres', 'SHOW server_version')).trim()}, Node.js ${process.versions.node}, zstd ${process.versions.zstd ?? 'unknown'}`,
+    `data (${options.size}): ${gigabytes(heapBytes)} GB of tables, ${gigabytes(indexBytes)} GB of indexes, about ${((rows ?? 0) / 1e6).toFixed(1)} million rows`,
+    `server, the same for everyone: ${setting.join(', ')}, fsync and full_page_writes off; a CHECKPOINT and a sync before every run`,
+  ];
+}
+
+function gigabytes(sizeBytes = 0): string {
+  return (sizeBytes / 1e9).toFixed(1);
+}
+
+function say(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
