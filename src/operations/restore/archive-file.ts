@@ -85,7 +85,9 @@ export class ArchiveFile implements AsyncDisposable {
     });
     const isFine =
       result.status === 0 || (mustTolerate && result.status === 1 && saidOnlyTransactionTimeout(result));
-    if (!isFine) throw programFailure(this.#program.file, result, `restoring the ${options.section} section`);
+    if (isFine) return;
+    const said = mustTolerate ? fromFirstError(result) : result;
+    throw programFailure(this.#program.file, said, `restoring the ${options.section} section`);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -93,11 +95,18 @@ export class ArchiveFile implements AsyncDisposable {
   }
 }
 
+const isError = (line: string) => line.startsWith('pg_restore: error:');
+/** The server's words may be in any language; the name is not. */
+const isTolerable = (line: string) => line.includes('"transaction_timeout"');
+
 function saidOnlyTransactionTimeout(result: ProgramResult): boolean {
-  const errors = result.stderr.split('\n').filter(line => line.startsWith('pg_restore: error:'));
-  return (
-    errors.length > 0 &&
-    // The server's words may be in any language; the name is not.
-    errors.every(line => line.includes('"transaction_timeout"'))
-  );
+  const errors = result.stderr.split('\n').filter(isError);
+  return errors.length > 0 && errors.every(isTolerable);
+}
+
+/** A program that does not end at the first error goes on to errors that follow from it. */
+function fromFirstError(result: ProgramResult): ProgramResult {
+  const lines = result.stderr.split('\n');
+  const first = lines.findIndex(line => isError(line) && !isTolerable(line));
+  return first < 0 ? result : { ...result, stderr: lines.slice(first, first + 6).join('\n') };
 }
