@@ -108,5 +108,5 @@ export function programFailure(file: string, result: ProgramResult, doing: strin
 
 /** Statements that programs quote may hold passwords: of subscriptions, user mappings, roles. */
 function withoutPasswords(text: string): string {
-  return text.replace(/(password\s*=?\s*)('(?:[^']|'')*'|[^\s',)]+)/gi, '$1[secret]');
+  return text.replace(/(password(?:\s*=\s*|\s+(?=')))('(?:[^']|'')*'|[^\s',)]+)/gi, '$1[secret]');
 }

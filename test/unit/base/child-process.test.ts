@@ -123,3 +123,24 @@ test('a failure names the program without its folder, the status, and the last l
   );
   expect(killed.message).toBe('pg_dump failed while dumping (signal SIGKILL)');
 });
+
+test.each([
+  ["CREATE USER MAPPING FOR a SERVER s OPTIONS (password 'it''s', \"user\" 'u')", "it''s"],
+  ["CREATE SUBSCRIPTION s CONNECTION 'host=h password=hunter2 user=u'", 'hunter2'],
+  ["ALTER ROLE a PASSWORD 'hunter2'", 'hunter2'],
+])('what a program quotes is shown without its password: %s', (complaint, password) => {
+  const { message } = programFailure('pg_restore', failed(complaint), 'testing');
+  expect(message).not.toContain(password);
+  expect(message).toContain('[secret]');
+});
+
+test.each(['password authentication failed for user "a"', 'fe_sendauth: no password supplied'])(
+  'a complaint about passwords is shown as it is: %s',
+  complaint => {
+    expect(programFailure('pg_dump', failed(complaint), 'testing').message).toContain(complaint);
+  },
+);
+
+function failed(stderr: string) {
+  return { status: 1, signal: null, stdout: '', stderr };
+}
