@@ -16,6 +16,7 @@ import {
   timingSafeEqual,
 } from 'node:crypto';
 import { PgkeepError } from '../base/errors.ts';
+import { freeBuffer } from '../base/free-buffer.ts';
 
 /** A data key: encrypts the objects of one run. `id` is 32 hexadecimal digits. */
 export interface DataKey {
@@ -60,7 +61,11 @@ export function seal(name: string, kind: SealKind, key: DataKey | null, body: re
   const header = out.subarray(0, headerBytes);
   const cipher = createCipheriv('aes-256-gcm', objectKey(key, header, kind), constantNonce);
   cipher.setAAD(Buffer.concat([header, Buffer.from(name)]));
-  for (const piece of body) offset += cipher.update(piece).copy(out, offset);
+  for (const piece of body) {
+    const sealed = cipher.update(piece);
+    offset += sealed.copy(out, offset);
+    freeBuffer(sealed);
+  }
   cipher.final();
   cipher.getAuthTag().copy(out, offset);
   return out;

@@ -2,6 +2,7 @@
 // stored once and an id tells an outsider nothing.
 import { createHmac } from 'node:crypto';
 import { PgkeepError } from '../base/errors.ts';
+import { freeBuffer } from '../base/free-buffer.ts';
 import { decode, encode } from '../codec/codec.ts';
 import { type DataKey, open, seal } from '../crypto/seal.ts';
 import { segmentName } from './layout.ts';
@@ -24,8 +25,16 @@ export function segmentId(secret: Buffer, plain: Buffer): string {
  */
 export function sealSegment(id: string, plain: Buffer, key: DataKey | null, level: number): Buffer {
   const name = segmentName(id);
-  const object = seal(name, 'segment', key, encode(plain, level));
-  if (!decode(name, open(name, 'segment', key, object)).equals(plain)) {
+  const [header, payload] = encode(plain, level);
+  const object = seal(name, 'segment', key, [header, payload]);
+  if (payload !== plain) freeBuffer(payload);
+  const body = open(name, 'segment', key, object);
+  const opened = decode(name, body);
+  const isSame = opened.equals(plain);
+  // Without a key the body is a view of the object, and what is not compressed is a view of the body.
+  if (key !== null) freeBuffer(body);
+  if (opened.buffer !== object.buffer) freeBuffer(opened);
+  if (!isSame) {
     throw new PgkeepError('INTERNAL', `${name} did not open to what was sealed: memory or zstd is at fault`);
   }
   return object;
@@ -37,7 +46,9 @@ export function sealSegment(id: string, plain: Buffer, key: DataKey | null, leve
  */
 export function openSegment(id: string, object: Buffer, key: DataKey | null, secret: Buffer): Buffer {
   const name = segmentName(id);
-  const plain = decode(name, open(name, 'segment', key, object));
+  const body = open(name, 'segment', key, object);
+  const plain = decode(name, body);
+  if (key !== null && plain.buffer !== body.buffer) freeBuffer(body);
   if (segmentId(secret, plain) !== id) {
     throw new PgkeepError('OBJECT_DAMAGED', `${name} is damaged: its contents do not hash to its name`, {
       context: { object: name },

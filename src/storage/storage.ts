@@ -24,7 +24,7 @@ export interface Storage {
   readonly location: string;
 
   /**
-   * Stores an object whole and durably before it resolves.
+   * Stores an object whole and durably before it resolves; the caller may free the bytes as soon as it has settled.
    * @returns 'exists' when `ifAbsent` was asked for and the object was there; it is then untouched.
    * @throws PgkeepError STORAGE_FULL, STORAGE_DENIED, STORAGE_UNREACHABLE.
    */

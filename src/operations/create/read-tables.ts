@@ -1,4 +1,5 @@
 // The main thread's side of reading rows: answers the workers, stores what they seal, gathers each table's ranges.
+import { freeBuffer } from '../../base/free-buffer.ts';
 import type { DataKey } from '../../crypto/seal.ts';
 import type { DatabaseTarget } from '../../postgres/target.ts';
 import type { RangeEntry } from '../../repository/manifest.ts';
@@ -35,8 +36,14 @@ export async function readTables(options: ReadTablesOptions): Promise<RangeEntry
   let rows = 0;
   const host: CopyHost = {
     find: id => store.find(id),
-    put: ({ id, object, plainBytes }) =>
-      store.put(id, Buffer.from(object.buffer, object.byteOffset, object.length), plainBytes),
+    put: async ({ id, object, plainBytes }) => {
+      const bytes = Buffer.from(object.buffer, object.byteOffset, object.length);
+      try {
+        return await store.put(id, bytes, plainBytes);
+      } finally {
+        freeBuffer(bytes);
+      }
+    },
     done: results => {
       for (const { table, range, entry } of results) {
         const entries = ranges[table];
