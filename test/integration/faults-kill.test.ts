@@ -234,6 +234,7 @@ it('ends at once at the second signal', async () => {
     env: { DATABASE_URL: server.url('shop'), BACKUP_ENCRYPTION_KEY: testKey },
   });
   await waitFor('pg_dump', () => descendants(run.pid).find(child => child.command.includes('--snapshot')));
+  const children = descendants(run.pid).map(child => child.pid);
   run.kill('SIGINT');
   await waitFor('the answer', () => run.err().includes('second Ctrl-C'));
   await sleep(100);
@@ -243,6 +244,7 @@ it('ends at once at the second signal', async () => {
   expect(exitCode).toBe(130);
   expect(Date.now() - asked).toBeLessThan(2_000);
   programs.release();
+  await expectNothingLeft(children);
   expect(await listBackups({ repository: repository.path })).toEqual([]);
 });
 
@@ -266,7 +268,7 @@ function countSegments(repository: TempFolder): number {
 function heldPgDump(of: Server, first = ':'): TempFolder & { release(): void } {
   const folder = makeTempFolder('programs');
   const gate = join(folder.path, 'go');
-  const waiting = `case "$*" in *--snapshot*) ${first}; while [ ! -e '${gate}' ]; do sleep 0.05; done;; esac`;
+  const waiting = `case "$*" in *--snapshot*) ${first}; while [ ! -e '${gate}' ]; do [ -d '${folder.path}' ] || exit 1; sleep 0.05; done;; esac`;
   writeScript(join(folder.path, 'pg_dump'), `${waiting}\nexec '${join(of.binDir, 'pg_dump')}' "$@"`);
   writeScript(join(folder.path, 'pg_restore'), `exec '${join(of.binDir, 'pg_restore')}' "$@"`);
   return { ...folder, release: () => writeFileSync(gate, '') };
