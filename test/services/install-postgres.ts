@@ -1,4 +1,4 @@
-// Provides PostgreSQL programs: any version for the demo, all tested versions for the tests. Run by itself,
+// Provides PostgreSQL programs: whichever version is there for the demo, all tested versions for the tests. Run by itself,
 // it provides the latter: npx node test/services/install-postgres.ts
 
 import { existsSync } from 'node:fs';
