@@ -58,15 +58,7 @@ export function serverError(complaint: ServerComplaint, doing: string): PgkeepEr
       withHint(complaint.hint ?? 'grant the privilege, or connect as a role that has it'),
     );
   }
-  if (code === '40001' && message.includes('conflict with recovery')) {
-    return new PgkeepError(
-      'STANDBY_CONFLICT',
-      `the hot standby cancelled the backup while ${doing}: ${said}`,
-      withHint(
-        'on the standby set hot_standby_feedback = on, or raise max_standby_streaming_delay (-1 waits for ever)',
-      ),
-    );
-  }
+  if (code === '40001' && isStandbyConflict(message)) return standbyConflict(said, doing, context);
   if (code === '53200' && message.includes('shared memory')) {
     return new PgkeepError(
       'DATABASE_QUERY',
@@ -79,6 +71,22 @@ export function serverError(complaint: ServerComplaint, doing: string): PgkeepEr
     `the server refused a statement while ${doing}: ${said}`,
     withHint(complaint.hint),
   );
+}
+
+/** Whether a server's message, or what a program quotes of it, says that replay on a standby ended a query or session. */
+export function isStandbyConflict(message: string): boolean {
+  return message.includes('conflict with recovery');
+}
+
+export function standbyConflict(
+  said: string,
+  doing: string,
+  context: PgkeepError['context'] = {},
+): PgkeepError {
+  return new PgkeepError('STANDBY_CONFLICT', `the hot standby cancelled the backup while ${doing}: ${said}`, {
+    context,
+    hint: 'on the standby set hot_standby_feedback = on, or raise max_standby_streaming_delay (-1 waits for ever)',
+  });
 }
 
 /** Any error of a driver call: a server's complaint, a lost connection, or one of ours, which passes. */

@@ -6,6 +6,7 @@ import { PgkeepError } from '../../base/errors.ts';
 import type { Relation, Selection } from '../../postgres/catalog.ts';
 import { patternsForTables } from '../../postgres/pattern.ts';
 import type { Program } from '../../postgres/programs.ts';
+import { isStandbyConflict, standbyConflict } from '../../postgres/server-error.ts';
 import type { SegmentRef } from '../../repository/manifest.ts';
 import type { SegmentStore } from '../../repository/segment-store.ts';
 
@@ -30,7 +31,7 @@ export interface SchemaArchiveOptions {
 /** Argument lists beyond this do not start on Linux (a quarter of the usual 8 MiB stack). */
 const maxArgumentBytes = 1_900_000;
 
-/** @throws PgkeepError PROGRAM_FAILED with what pg_dump said; INTERRUPTED. */
+/** @throws PgkeepError PROGRAM_FAILED with what pg_dump said, STANDBY_CONFLICT; INTERRUPTED. */
 export async function storeSchemaArchive(
   options: SchemaArchiveOptions,
 ): Promise<{ bytes: number; segments: SegmentRef[] }> {
@@ -48,7 +49,12 @@ export async function storeSchemaArchive(
     },
   });
   // Output already written proves nothing: only a clean end makes the archive whole.
-  if (result.status !== 0) throw programFailure(program.file, result, 'dumping the schema');
+  if (result.status !== 0) {
+    const failure = programFailure(program.file, result, 'dumping the schema');
+    // pg_dump takes part in the snapshot and can be the one that replay chooses.
+    if (isStandbyConflict(result.stderr)) throw standbyConflict(failure.message, 'dumping the schema');
+    throw failure;
+  }
   for (const line of result.stderr.split('\n'))
     if (line.includes(': warning: ')) options.onWarning(line.trim());
   return stored;
