@@ -16,7 +16,7 @@ export async function readRanges(repository: Repository, table: TableEntry): Pro
   if (table.ranges !== undefined) return table.ranges;
   const pieces: Buffer[] = [];
   for await (const piece of repository.readSegments(table.index ?? [])) pieces.push(piece);
-  return parseRanges(Buffer.concat(pieces).toString('utf8'));
+  return parseRanges(table, Buffer.concat(pieces));
 }
 
 /** The `ranges` or `index` field of a table's manifest entry; long lists are stored as segments. */

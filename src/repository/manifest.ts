@@ -1,5 +1,23 @@
 // The manifest: everything one backup consists of. Complete in itself: restoring needs no other backup.
-// The fields are specified in docs/repository-format.md.
+// The fields are specified in docs/repository-format.md. Nothing in them is believed before it has been looked at: in a
+// repository without encryption anybody may have written them.
+import { PgkeepError } from '../base/errors.ts';
+import {
+  also,
+  either,
+  fields,
+  isCount,
+  isFlag,
+  isText,
+  isTime,
+  isWhole,
+  listOf,
+  matching,
+  oneOf,
+  optional,
+  orNull,
+  parseJson,
+} from './checked-json.ts';
 
 /** A segment as a manifest or a table index names it. */
 export interface SegmentRef {
@@ -160,9 +178,195 @@ export function formatRanges(ranges: readonly RangeEntry[]): string {
   return ranges.map(range => `${JSON.stringify(range)}\n`).join('');
 }
 
-export function parseRanges(text: string): RangeEntry[] {
-  return text
-    .split('\n')
-    .filter(line => line !== '')
-    .map(line => JSON.parse(line) as RangeEntry);
+const hex64 = matching(/^[0-9a-f]{64}$/);
+const oid = matching(/^\d{1,10}$/);
+const texts = listOf(isText);
+const named = { schema: isText, name: isText };
+/** No segment has more plain bytes; decoding refuses them too. */
+const maxPlainBytes = 64 * 1024 * 1024;
+
+const segmentRef = {
+  id: hex64,
+  key: also<number>(isWhole, key => key >= -1),
+  plainBytes: also<number>(isCount, bytes => bytes <= maxPlainBytes),
+  storedBytes: isCount,
+};
+
+const slice = also<Slice>(
+  fields({ ...segmentRef, offset: isCount, bytes: isCount }),
+  ({ offset, bytes, plainBytes }) => offset + bytes <= plainBytes,
+);
+
+const rangeEntry = also<RangeEntry>(
+  fields({ rows: isCount, bytes: isCount, slices: listOf(slice) }),
+  // A row is a line, so it has a byte at least.
+  ({ rows, bytes, slices }) => rows <= bytes && bytes === sum(slices, ({ bytes: part }) => part),
+);
+
+const tableEntry = also<TableEntry>(
+  fields({
+    oid,
+    ...named,
+    parents: listOf(oid),
+    columns: texts,
+    rows: isCount,
+    bytes: isCount,
+    rangePages: isCount,
+    loadVia: optional(fields(named)),
+    ranges: optional(listOf(rangeEntry)),
+    index: optional(listOf(fields(segmentRef))),
+  }),
+  table =>
+    (table.ranges === undefined) !== (table.index === undefined) &&
+    (!table.ranges || holds(table, table.ranges)),
+);
+
+const roleEntry = fields({
+  name: isText,
+  // These become part of a statement as they are.
+  attributes: listOf(matching(/^[A-Z]+$/)),
+  connectionLimit: isWhole,
+  validUntil: orNull(isText),
+  password: optional(isText),
+  comment: orNull(isText),
+  settings: listOf(fields({ inThisDatabase: isFlag, values: texts })),
+});
+
+const globals = either(
+  fields({ missing: isText }),
+  fields({
+    roles: listOf(roleEntry),
+    memberships: listOf(
+      fields({
+        role: isText,
+        member: isText,
+        adminOption: isFlag,
+        inheritOption: optional(isFlag),
+        setOption: optional(isFlag),
+      }),
+    ),
+  }),
+);
+
+const database = fields({
+  name: isText,
+  // Part of a statement as it is.
+  encoding: matching(/^\w+$/),
+  collate: isText,
+  ctype: isText,
+  localeProvider: oneOf('libc', 'icu', 'builtin'),
+  locale: orNull(isText),
+  icuRules: orNull(isText),
+  comment: orNull(isText),
+  settings: texts,
+  owner: isText,
+  connectionLimit: isWhole,
+  privileges: orNull(
+    listOf(
+      fields({
+        grantor: isText,
+        grantee: orNull(isText),
+        privilege: matching(/^[A-Z ]+$/),
+        isGrantable: isFlag,
+      }),
+    ),
+  ),
+});
+
+const manifestShape = also<Manifest>(
+  fields({
+    repository: isText,
+    backup: isText,
+    tool: isText,
+    server: fields({
+      version: isText,
+      versionNumber: isCount,
+      systemIdentifier: orNull(isText),
+      timeline: orNull(isText),
+      standby: isFlag,
+    }),
+    database,
+    snapshot: fields({ id: isText, xids: isText, walPosition: isText, walFlushed: isFlag, takenAt: isTime }),
+    startedAt: isTime,
+    finishedAt: isTime,
+    options: fields({
+      schemas: texts,
+      excludeSchemas: texts,
+      tables: texts,
+      excludeTables: texts,
+      excludeTableData: texts,
+      schemaOnly: isFlag,
+    }),
+    keys: listOf(matching(/^[0-9a-f]{32}$/)),
+    archive: also<Manifest['archive']>(
+      fields({ programVersion: isText, bytes: isCount, segments: listOf(fields(segmentRef)) }),
+      ({ bytes, segments }) => bytes === sum(segments, segment => segment.plainBytes),
+    ),
+    roles: listOf(fields({ name: isText, owns: isFlag, isGranted: isFlag, isNamed: isFlag })),
+    extensions: listOf(fields({ name: isText, version: isText, schema: isText })),
+    globals,
+    tables: listOf(tableEntry),
+    partitioned: listOf(fields({ oid, ...named, parents: listOf(oid) })),
+    leftOut: listOf(fields({ ...named, kind: isText, reason: isText })),
+    newBytes: isCount,
+    reusedBytes: isCount,
+  }),
+  manifest => inlineRefs(manifest).every(({ key }) => key < manifest.keys.length),
+);
+
+/**
+ * The manifest that an object's plain bytes are.
+ * @throws PgkeepError OBJECT_DAMAGED, naming the field; REPOSITORY_UNSUPPORTED when it needs what is not known here.
+ */
+export function parseManifest(name: string, plain: Buffer): Manifest {
+  const value = parseJson(name, plain, fields({ format: isWhole, requires: texts }));
+  const { format, requires } = value as Pick<Manifest, 'requires'> & { format: number };
+  if (format !== 1 || requires.length > 0) {
+    throw new PgkeepError(
+      'REPOSITORY_UNSUPPORTED',
+      `${name} needs what this version does not know: ${format !== 1 ? `format ${format}` : requires.join(', ')}`,
+      { hint: 'use a newer pgkeep' },
+    );
+  }
+  const wrong = manifestShape(value);
+  if (wrong !== undefined)
+    throw damaged(name, wrong === '' ? 'its parts do not fit together' : `its field ${wrong}`);
+  return value as Manifest;
+}
+
+/**
+ * The ranges in a table's index.
+ * @throws PgkeepError OBJECT_DAMAGED when it is none, or not that of the table.
+ */
+export function parseRanges(table: TableEntry, text: Buffer): RangeEntry[] {
+  const name = `the index of table ${table.schema}.${table.name}`;
+  const ranges: RangeEntry[] = [];
+  for (let start = 0; start < text.length; ) {
+    const end = text.indexOf('\n', start);
+    if (end < 0) throw damaged(name, 'its end is missing');
+    ranges.push(parseJson(name, text.subarray(start, end), rangeEntry) as RangeEntry);
+    start = end + 1;
+  }
+  if (!holds(table, ranges)) throw damaged(name, 'it does not add up to the table');
+  return ranges;
+}
+
+function holds(table: TableEntry, ranges: readonly RangeEntry[]): boolean {
+  return table.rows === sum(ranges, range => range.rows) && table.bytes === sum(ranges, range => range.bytes);
+}
+
+/** The segments that the manifest itself names; those in table indexes are not among them. */
+function inlineRefs({ archive, tables }: Manifest): SegmentRef[] {
+  return [
+    ...archive.segments,
+    ...tables.flatMap(({ ranges = [], index = [] }) => [...index, ...ranges.flatMap(range => range.slices)]),
+  ];
+}
+
+function sum<T>(items: readonly T[], value: (item: T) => number): number {
+  return items.reduce((total, item) => total + value(item), 0);
+}
+
+function damaged(name: string, why: string): PgkeepError {
+  return new PgkeepError('OBJECT_DAMAGED', `${name} is damaged: ${why}`, { context: { object: name } });
 }

@@ -1,5 +1,17 @@
 // The public summary of a backup, readable without any key. A backup exists exactly when this object exists.
 import { PgkeepError } from '../base/errors.ts';
+import {
+  fields,
+  isCount,
+  isFlag,
+  isText,
+  isTime,
+  isWhole,
+  listOf,
+  optional,
+  orNull,
+  parseJson,
+} from './checked-json.ts';
 
 export interface BackupMetadata {
   id: string;
@@ -29,37 +41,34 @@ export interface BackupMetadata {
   complete: boolean;
 }
 
+const metadataShape = fields({
+  id: isText,
+  timestamp: isTime,
+  version: isText,
+  type: isText,
+  database: isText,
+  tables: optional(listOf(isText)),
+  tableCount: isCount,
+  recordCount: isCount,
+  checksum: isText,
+  encrypted: isFlag,
+  compressed: isFlag,
+  sizeBytes: isCount,
+  storedBytes: isCount,
+  newBytes: isCount,
+  durationMs: isWhole,
+  tags: listOf(isText),
+  reason: orNull(isText),
+  complete: isFlag,
+});
+
 /** @throws PgkeepError OBJECT_DAMAGED when the object is not a metadata of the backup it is named for. */
 export function parseMetadata(name: string, id: string, bytes: Buffer): BackupMetadata {
-  let value: unknown;
-  try {
-    value = JSON.parse(bytes.toString('utf8'));
-  } catch (cause) {
-    throw new PgkeepError('OBJECT_DAMAGED', `${name} is damaged: it is not JSON`, {
-      context: { object: name },
-      cause,
-    });
-  }
-  if (!isMetadata(value) || value.id !== id) {
+  const metadata = parseJson(name, bytes, metadataShape) as BackupMetadata;
+  if (metadata.id !== id) {
     throw new PgkeepError('OBJECT_DAMAGED', `${name} is damaged: it is not the metadata of ${id}`, {
       context: { object: name },
     });
   }
-  return value;
-}
-
-function isMetadata(value: unknown): value is BackupMetadata {
-  if (typeof value !== 'object' || value === null) return false;
-  const fields = value as Partial<Record<keyof BackupMetadata, unknown>>;
-  return (
-    typeof fields.id === 'string' &&
-    typeof fields.timestamp === 'string' &&
-    !Number.isNaN(Date.parse(fields.timestamp)) &&
-    typeof fields.database === 'string' &&
-    typeof fields.checksum === 'string' &&
-    typeof fields.recordCount === 'number' &&
-    typeof fields.sizeBytes === 'number' &&
-    Array.isArray(fields.tags) &&
-    typeof fields.complete === 'boolean'
-  );
+  return metadata;
 }

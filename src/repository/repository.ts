@@ -7,6 +7,7 @@ import { parseKey, unwrapKey, type WrappedKey, wrapKey } from '../crypto/key.ts'
 import { type DataKey, open, seal, sealedKeyId } from '../crypto/seal.ts';
 import type { Storage } from '../storage/storage.ts';
 import { isBackupId } from './backup-id.ts';
+import { also, either, fields, isText, isWhole, listOf, matching, oneOf, parseJson } from './checked-json.ts';
 import {
   descriptorName,
   keyName,
@@ -15,7 +16,7 @@ import {
   metadataPrefix,
   segmentName,
 } from './layout.ts';
-import type { Manifest, SegmentRef } from './manifest.ts';
+import { type Manifest, parseManifest, type SegmentRef } from './manifest.ts';
 import { type BackupMetadata, parseMetadata } from './metadata.ts';
 import { openSegment } from './segment.ts';
 
@@ -238,16 +239,7 @@ export class Repository {
         },
       );
     }
-    const manifest = JSON.parse(decode(name, body).toString('utf8')) as Manifest;
-    if (manifest.format !== 1 || manifest.requires.length > 0) {
-      throw new PgkeepError(
-        'REPOSITORY_UNSUPPORTED',
-        `${metadata.id} needs what this version does not know: ${
-          manifest.format !== 1 ? `format ${manifest.format}` : manifest.requires.join(', ')
-        }`,
-        { hint: 'use a newer pgkeep' },
-      );
-    }
+    const manifest = parseManifest(name, decode(name, body));
     if (manifest.repository !== this.id || manifest.backup !== metadata.id) {
       throw new PgkeepError('REPOSITORY_MISMATCH', `${name} belongs to another repository or backup`, {
         context: { object: name },
@@ -267,9 +259,11 @@ export class Repository {
     if (this.#userKey === null)
       throw new PgkeepError('INTERNAL', 'a repository without encryption has no data keys');
     const name = keyName(id);
-    const object = parseObject<KeyObject>(name, await this.storage.get(name));
-    if (object.id !== id || !Array.isArray(object.recipients)) {
-      throw new PgkeepError('OBJECT_DAMAGED', `${name} is damaged: it is not the key it is named for`);
+    const object = parseJson(name, await this.storage.get(name), keyShape) as KeyObject;
+    if (object.id !== id) {
+      throw new PgkeepError('OBJECT_DAMAGED', `${name} is damaged: it is not the key it is named for`, {
+        context: { object: name },
+      });
     }
     return { id, bytes: unwrapKey(object.recipients, this.#userKey, wrapContext(this.id, name)) };
   }
@@ -318,9 +312,9 @@ async function readMetadata(storage: Storage, id: string): Promise<BackupMetadat
 
 async function readDescriptor(storage: Storage): Promise<Descriptor | undefined> {
   if ((await storage.stat(descriptorName)) === undefined) return undefined;
-  const descriptor = parseObject<Descriptor>(descriptorName, await storage.get(descriptorName));
-  if (typeof descriptor.format !== 'number') throw noDescriptor();
-  if (descriptor.format !== 1 || (descriptor.requires ?? []).length > 0) {
+  const value = parseJson(descriptorName, await storage.get(descriptorName), fields({ format: isWhole }));
+  const { format, requires } = value as { format: number; requires?: unknown };
+  if (format !== 1 || (Array.isArray(requires) && requires.length > 0)) {
     throw new PgkeepError(
       'REPOSITORY_UNSUPPORTED',
       `the repository at ${storage.location} is of a newer format`,
@@ -329,40 +323,39 @@ async function readDescriptor(storage: Storage): Promise<Descriptor | undefined>
       },
     );
   }
-  if (typeof descriptor.id !== 'string' || !isSecret(descriptor.secret, descriptor.encryption)) {
-    throw noDescriptor();
+  if (descriptorShape(value) !== undefined) {
+    throw new PgkeepError(
+      'OBJECT_DAMAGED',
+      `${descriptorName} is damaged: it is no descriptor of a repository`,
+      { context: { object: descriptorName } },
+    );
   }
-  return descriptor;
+  return value as Descriptor;
 }
+
+/** Only the type is asked for: recipients of other kinds have other fields, and are passed over. */
+const recipients = listOf(
+  either(
+    fields({ type: oneOf('key'), recipient: matching(/^[0-9a-f]{16}$/), salt: isText, wrapped: isText }),
+    fields({ type: also<string>(isText, type => type !== 'key') }),
+  ),
+);
 
 /** A plain secret passes only where the descriptor says that nothing is encrypted: both would have to be forged. */
-function isSecret(secret: unknown, encryption: unknown): secret is Descriptor['secret'] {
-  if (typeof secret !== 'object' || secret === null) return false;
-  if ('plain' in secret) {
-    return encryption === 'none' && typeof secret.plain === 'string' && /^[0-9a-f]{64}$/.test(secret.plain);
-  }
-  return encryption !== 'none' && 'recipients' in secret && Array.isArray(secret.recipients);
-}
+const descriptorShape = either(
+  fields({
+    id: isText,
+    encryption: oneOf('none'),
+    secret: fields({ plain: matching(/^[0-9a-f]{64}$/) }),
+  }),
+  fields({
+    id: isText,
+    encryption: oneOf('aes-256-gcm'),
+    secret: also<object>(fields({ recipients }), secret => !('plain' in secret)),
+  }),
+);
 
-function noDescriptor(): PgkeepError {
-  return new PgkeepError(
-    'OBJECT_DAMAGED',
-    `${descriptorName} is damaged: it is no descriptor of a repository`,
-    { context: { object: descriptorName } },
-  );
-}
-
-function parseObject<T>(name: string, bytes: Buffer): Partial<T> & T {
-  try {
-    const value: unknown = JSON.parse(bytes.toString('utf8'));
-    if (typeof value === 'object' && value !== null) return value as T;
-  } catch {
-    // Reported below with the object's name.
-  }
-  throw new PgkeepError('OBJECT_DAMAGED', `${name} is damaged: it is not JSON`, {
-    context: { object: name },
-  });
-}
+const keyShape = fields({ format: oneOf(1), id: isText, recipients });
 
 function jsonObject(value: object): Buffer {
   return Buffer.from(`${JSON.stringify(value, null, 2)}\n`);

@@ -61,12 +61,10 @@ export class SegmentStore {
   learn(manifest: Manifest, refs: Iterable<SegmentRef>): void {
     for (const ref of refs) {
       const { plainBytes, storedBytes } = ref;
-      this.#known.set(ref.id, {
-        keyId: manifest.keys[ref.key] ?? null,
-        plainBytes,
-        storedBytes,
-        isNew: false,
-      });
+      const keyId = manifest.keys[ref.key] ?? null;
+      // One whose key is not told is not taken on trust.
+      if ((keyId === null) === this.#repository.encrypted) continue;
+      this.#known.set(ref.id, { keyId, plainBytes, storedBytes, isNew: false });
     }
   }
 

@@ -5,7 +5,10 @@
 // - a listing shows everything whose put had ended before the listing began;
 // - put with `ifAbsent` has exactly one winner, however many try at once;
 // - an aborted or failed put leaves nothing visible;
-// - names are slash-separated, of [A-Za-z0-9._-] parts that do not begin with a dot.
+// - names are slash-separated, of [A-Za-z0-9._-] parts that do not begin with a dot;
+// - an object holds at most 16 MiB: more is neither stored nor read into memory.
+
+export const maxObjectBytes = 16 * 1024 * 1024;
 
 export interface StoredObject {
   name: string;
@@ -30,7 +33,10 @@ export interface Storage {
    */
   put(name: string, bytes: Buffer, options?: PutOptions): Promise<'stored' | 'exists'>;
 
-  /** @throws PgkeepError OBJECT_MISSING when there is none; STORAGE_DENIED, STORAGE_UNREACHABLE. */
+  /**
+   * @throws PgkeepError OBJECT_MISSING when there is none, OBJECT_DAMAGED when it is larger than an object can be;
+   * STORAGE_DENIED, STORAGE_UNREACHABLE.
+   */
   get(name: string): Promise<Buffer>;
 
   /** Size and time of an object; `undefined` when there is none. */

@@ -1,6 +1,7 @@
 // Reads slices of segments in order, asking for the next segment while one is being worked on.
 import { PgkeepError } from '../../base/errors.ts';
 import type { DataKey } from '../../crypto/seal.ts';
+import { segmentName } from '../../repository/layout.ts';
 import type { Slice } from '../../repository/manifest.ts';
 import { openSegment } from '../../repository/segment.ts';
 
@@ -33,6 +34,12 @@ export class SegmentReader {
       const next = slices[index + 1];
       ahead = next && this.#ask(next);
       const plain = 'plain' in found ? found.plain : this.#open(slice.id, found);
+      if (slice.offset + slice.bytes > plain.length) {
+        const name = segmentName(slice.id);
+        throw new PgkeepError('OBJECT_DAMAGED', `${name} is damaged: it is shorter than the backup says`, {
+          context: { object: name },
+        });
+      }
       yield plain.subarray(slice.offset, slice.offset + slice.bytes);
     }
   }

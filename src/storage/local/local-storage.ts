@@ -1,9 +1,9 @@
 // Storage in a folder: each object a file, written beside its place, synced, linked into place, the folder synced.
 import { randomBytes } from 'node:crypto';
-import { link, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { link, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { foreignCode, PgkeepError } from '../../base/errors.ts';
-import type { PutOptions, Storage, StoredObject } from '../storage.ts';
+import { maxObjectBytes, type PutOptions, type Storage, type StoredObject } from '../storage.ts';
 
 const namePattern = /^(?:[A-Za-z0-9_-][A-Za-z0-9._-]*\/)*[A-Za-z0-9_-][A-Za-z0-9._-]*$/;
 
@@ -18,6 +18,8 @@ export class LocalStorage implements Storage {
 
   async put(name: string, bytes: Buffer, options: PutOptions = {}): Promise<'stored' | 'exists'> {
     const target = this.#pathOf(name);
+    if (bytes.length > maxObjectBytes)
+      throw new PgkeepError('INTERNAL', `${name} is too large for an object: ${bytes.length} bytes`);
     const folder = path.dirname(target);
     // The dot keeps the unfinished file out of listings.
     const beside = path.join(folder, `.${path.basename(target)}.${randomBytes(6).toString('hex')}.tmp`);
@@ -50,7 +52,14 @@ export class LocalStorage implements Storage {
   async get(name: string): Promise<Buffer> {
     const target = this.#pathOf(name);
     try {
-      return await readFile(target);
+      await using handle = await open(target, 'r');
+      const { size } = await handle.stat();
+      if (size > maxObjectBytes) {
+        throw new PgkeepError('OBJECT_DAMAGED', `${name} is damaged: it is larger than an object can be`, {
+          context: { object: name, sizeBytes: size },
+        });
+      }
+      return await handle.readFile();
     } catch (error) {
       if (isAbsence(error)) {
         throw new PgkeepError('OBJECT_MISSING', `${name} is missing from ${this.location}`, {

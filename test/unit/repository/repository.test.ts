@@ -279,8 +279,8 @@ describe('manifests', () => {
       columns: [odd],
       oid: '1',
       parents: [],
-      rows: 1,
-      bytes: 2,
+      rows: 0,
+      bytes: 0,
       rangePages: 0,
       ranges: [],
     };
