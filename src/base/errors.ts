@@ -13,6 +13,8 @@ export const exitCodes = {
   backup: 6,
   program: 7,
   restore: 8,
+  partial: 10,
+  doctor: 11,
   interrupted: 130,
 } as const;
 
@@ -97,6 +99,14 @@ export const errorTable = {
   },
   STANDBY_CONFLICT: { kind: 'backup', meaning: 'the hot standby cancelled the backup in favour of replay' },
   BACKUP_INCOMPLETE: { kind: 'backup', meaning: 'what was stored does not match the catalog' },
+
+  BACKUP_PARTIAL: {
+    kind: 'partial',
+    meaning:
+      'the backup was stored, but tables the role may not read are missing from it (--skip-unreadable)',
+  },
+
+  CHECK_FAILED: { kind: 'doctor', meaning: 'at least one check of doctor failed' },
 
   PROGRAM_MISSING: { kind: 'program', meaning: 'a PostgreSQL client program was not found' },
   PROGRAM_TOO_OLD: { kind: 'program', meaning: 'every PostgreSQL client program found is older than needed' },

@@ -2,6 +2,7 @@
 // Commands are loaded when chosen, so that help and completion stay instant.
 import { exitCodes } from '../base/errors.ts';
 import { version } from '../base/version.ts';
+import { FailureAfterResult } from './commands/command.ts';
 import { commandTable } from './commands/table.ts';
 import { abortAtSignal, withInterruption } from './interruption.ts';
 import { type Io, processIo } from './io.ts';
@@ -24,6 +25,7 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
     await execute(commandLine.command, commandLine, interruption.signal, io);
     return exitCodes.success;
   } catch (error) {
+    if (error instanceof FailureAfterResult) return await reportError(error.failure, false, io);
     const asJson = argv.includes('--json');
     return await reportError(withInterruption(error, interruption.signal), asJson, io);
   } finally {

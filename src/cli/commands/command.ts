@@ -1,4 +1,5 @@
 // What a command is: a description that the help is made from, and a module that is loaded only when it is chosen.
+import type { PgkeepError } from '../../base/errors.ts';
 import type { Io } from '../io.ts';
 import type { Settings } from '../options/resolve.ts';
 import type { CommandName } from '../options/table.ts';
@@ -25,4 +26,17 @@ export interface Invocation<C extends CommandName> extends Settings<C> {
   io: Io;
   /** Aborted at the first signal. */
   signal: AbortSignal;
+}
+
+/**
+ * Thrown by a command that has printed its result and failed all the same. The failure is told on stderr and gives the
+ * exit code; stdout holds the result, which says of the failure what programs need.
+ */
+export class FailureAfterResult extends Error {
+  readonly failure: PgkeepError;
+
+  constructor(failure: PgkeepError) {
+    super(failure.message);
+    this.failure = failure;
+  }
 }
