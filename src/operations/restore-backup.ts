@@ -4,10 +4,8 @@
 import { PgkeepError, throwIfAborted } from '../base/errors.ts';
 import { analyzeAll } from '../postgres/analyze.ts';
 import { type ArchiveEntry, listArchive } from '../postgres/archive-contents.ts';
-import { leaveOutDangling, selectTables } from '../postgres/archive-selection.ts';
 import { closeClient, openClient, queryRows } from '../postgres/client.ts';
 import { quoteName } from '../postgres/identifiers.ts';
-import { matchesTable } from '../postgres/pattern.ts';
 import { findPgRestore, type Program } from '../postgres/programs.ts';
 import {
   type DatabaseTarget,
@@ -29,6 +27,7 @@ import { planLoads, wholeTableTask } from './restore/load-plan.ts';
 import { loadTables } from './restore/load-tables.ts';
 import { checkTarget, openMaintenance, type TargetFacts } from './restore/preflight.ts';
 import { SegmentReader } from './restore/segment-reader.ts';
+import { missingSchemas, restorableEntries, selectParts } from './restore/select-parts.ts';
 import { TargetDatabase } from './restore/target-database.ts';
 import { readRanges } from './table-index.ts';
 
@@ -75,8 +74,6 @@ export interface RestoreBackupResult {
 }
 
 const defaultJobs = 2;
-const dataKinds = new Set(['MATERIALIZED VIEW DATA', 'BLOB', 'BLOBS', 'BLOB METADATA']);
-const ofLargeObject = /^(COMMENT|ACL|SECURITY LABEL) - LARGE OBJECTS? /;
 /**
  * For the sessions of pg_restore. Thousands of small commits need not each reach the disk; the last statements of a
  * restore do. The others undo what the database may have set and pg_restore does not.
@@ -177,69 +174,12 @@ class Restore {
       localEnvironment(this.#environment),
       this.#options.signal,
     );
-    const { entries, tables } = this.#select(manifest, this.#restorableFrom(manifest, all));
+    const { entries, tables } = selectParts(manifest, all, this.#options.tables ?? [], message =>
+      this.#warn(message),
+    );
     // A key that is lost is better known before the target is touched.
     await Promise.all(manifest.keys.map(id => repository.dataKey(id)));
     return { repository, manifest, pgRestore, entries, tables };
-  }
-
-  /** The archive without what refers to tables that the backup left out. */
-  #restorableFrom(manifest: Manifest, all: ArchiveEntry[]): ArchiveEntry[] {
-    const { schemas, excludeSchemas, tables, excludeTables } = manifest.options;
-    if ([schemas, excludeSchemas, tables, excludeTables].every(patterns => patterns.length === 0)) return all;
-    const { entries, leftOut } = leaveOutDangling(all);
-    for (const entry of leftOut) {
-      this.#warn(`left out, as it needs a table that is not in the backup: ${entry.text}`);
-    }
-    return entries;
-  }
-
-  /** Narrows the backup to the tables asked for, with what belongs to them. */
-  #select(manifest: Manifest, all: ArchiveEntry[]): { entries: ArchiveEntry[]; tables: TableEntry[] } {
-    const patterns = this.#options.tables ?? [];
-    if (patterns.length === 0) return { entries: all, tables: manifest.tables };
-    const candidates = [...manifest.tables, ...manifest.partitioned];
-    const unmatched = patterns.filter(
-      pattern => !candidates.some(table => matchesTable(pattern, table.schema, table.name)),
-    );
-    if (unmatched.length > 0) {
-      throw new PgkeepError(
-        'TABLE_NOT_IN_BACKUP',
-        `no table in ${manifest.backup} matches ${unmatched.join(', ')}`,
-        {
-          hint: `see its tables with: pgkeep show ${manifest.backup}`,
-        },
-      );
-    }
-    const oids = new Set(
-      candidates
-        .filter(table => patterns.some(pattern => matchesTable(pattern, table.schema, table.name)))
-        .map(table => table.oid),
-    );
-    // A partitioned table comes with its partitions, at any depth.
-    const partitioned = new Set(manifest.partitioned.map(table => table.oid));
-    for (let before = -1; before !== oids.size; ) {
-      before = oids.size;
-      for (const table of candidates) {
-        if (table.parents.some(parent => partitioned.has(parent) && oids.has(parent))) oids.add(table.oid);
-      }
-    }
-    const selection = selectTables(all, oids);
-    for (const entry of selection.entries) {
-      if (entry.kind === 'TABLE' && !oids.has(entry.oid))
-        this.#warn(`comes along without its rows, as a parent: ${entry.text}`);
-    }
-    const tables = manifest.tables.filter(table => oids.has(table.oid));
-    requireRoots(tables, manifest, oids);
-    const selected = candidates.filter(table => oids.has(table.oid));
-    for (const entry of selection.leftOut) {
-      // A foreign key of another table to one of these has gone with that table, which nobody misses.
-      const isOfSelected = ({ schema, name }: { schema: string; name: string }) =>
-        entry.text.startsWith(`${entry.kind} ${schema} ${name} `);
-      if (entry.kind === 'FK CONSTRAINT' && !selected.some(isOfSelected)) continue;
-      this.#warn(`left out, as it needs a table that is not restored: ${entry.text}`);
-    }
-    return { entries: selection.entries, tables };
   }
 
   async #preflight(source: Source): Promise<TargetFacts> {
@@ -396,7 +336,10 @@ class Restore {
       .join(' ');
     await archive.restoreSection({
       section,
-      entries: this.#restorable(entries, source.manifest, facts),
+      entries: restorableEntries(entries, source.manifest, {
+        schemaOnly: this.#options.schemaOnly ?? false,
+        commentOnExtensions: facts.isSuperuser,
+      }),
       database: this.#target.database,
       serverVersionNumber: facts.versionNumber,
       env,
@@ -407,28 +350,13 @@ class Restore {
     });
   }
 
-  /** Entries for what a new database has already, or what may not be set there, are passed over. */
-  #restorable(
-    entries: readonly ArchiveEntry[],
-    manifest: Manifest,
-    facts: TargetFacts,
-  ): readonly ArchiveEntry[] {
-    return entries.filter(({ kind, text }) => {
-      // Large objects and the contents of materialized views are data to us, but not always to pg_restore.
-      if (this.#options.schemaOnly && (dataKinds.has(kind) || ofLargeObject.test(text))) return false;
-      // pg_dump would create it when --schema names it; otherwise the entry but sets its owner.
-      if (text.startsWith('SCHEMA - public ') && manifest.options.schemas.length > 0) return false;
-      // Without a superuser, extensions may belong to the provider: their comments come with them.
-      return facts.isSuperuser || !text.startsWith('COMMENT - EXTENSION ');
-    });
-  }
-
   /** A backup of single tables lacks the schemas they are in. */
   async #createSchemas(manifest: Manifest): Promise<void> {
-    if (manifest.options.tables.length === 0) return;
+    const names = missingSchemas(manifest);
+    if (names.length === 0) return;
     const client = await openClient(this.#target);
     try {
-      for (const name of new Set([...manifest.tables, ...manifest.partitioned].map(table => table.schema))) {
+      for (const name of names) {
         await queryRows(
           client,
           `CREATE SCHEMA IF NOT EXISTS ${quoteName(name)}`,
@@ -452,22 +380,4 @@ class Restore {
 
 function sum<T>(items: readonly T[], value: (item: T) => number): number {
   return items.reduce((total, item) => total + value(item), 0);
-}
-
-/** Rows that are loaded through the root of a partitioned table need all of it. */
-function requireRoots(tables: readonly TableEntry[], manifest: Manifest, oids: ReadonlySet<string>): void {
-  for (const { schema, name, loadVia } of tables) {
-    if (loadVia === undefined) continue;
-    const root = manifest.partitioned.find(
-      table => table.schema === loadVia.schema && table.name === loadVia.name,
-    );
-    if (root !== undefined && oids.has(root.oid)) continue;
-    throw new PgkeepError(
-      'TARGET_UNFIT',
-      `${schema}.${name} is a partition by hash of an enum and cannot be restored alone`,
-      {
-        hint: `restore all of ${loadVia.schema}.${loadVia.name}: which partition a row is in differs between databases`,
-      },
-    );
-  }
 }
