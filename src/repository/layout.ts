@@ -2,6 +2,7 @@
 
 export const descriptorName = 'pgkeep.json';
 export const metadataPrefix = 'metadata/';
+export const verifiedPrefix = 'verified/';
 
 export function keyName(keyId: string): string {
   return `keys/${keyId}.json`;
@@ -9,6 +10,11 @@ export function keyName(keyId: string): string {
 
 export function metadataName(backupId: string): string {
   return `${metadataPrefix}${backupId}.json`;
+}
+
+/** What the last verification of a backup found. */
+export function verifiedName(backupId: string): string {
+  return `${verifiedPrefix}${backupId}.json`;
 }
 
 export function manifestName(backupId: string): string {
