@@ -15,3 +15,4 @@ export {
 } from './operations/restore-backup.ts';
 export { type ShowBackupOptions, type ShownBackup, showBackup } from './operations/show-backup.ts';
 export type { BackupMetadata } from './repository/metadata.ts';
+export type { S3Options, StorageOptions } from './storage/storage-options.ts';

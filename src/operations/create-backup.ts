@@ -40,6 +40,7 @@ import { inspectRepository, listMetadata, Repository } from '../repository/repos
 import { SegmentStore } from '../repository/segment-store.ts';
 import { openStorage } from '../storage/open-storage.ts';
 import type { Storage } from '../storage/storage.ts';
+import type { StorageOptions } from '../storage/storage-options.ts';
 import { planCopies } from './create/copy-plan.ts';
 import { readTables } from './create/read-tables.ts';
 import { reasonWithoutLargeObjects, reasonWithoutRows, reconcile } from './create/reconcile.ts';
@@ -53,8 +54,10 @@ export interface CreateBackupOptions extends RunOptions {
   database?: string | undefined;
   /** libpq's variables (PGHOST, PGPASSWORD, PGPASSFILE, PGSSLMODE, ...); process.env by default. */
   environment?: Readonly<Record<string, string | undefined>>;
-  /** Where backups are kept: a folder path (later: s3://, azure://, ...). Made at first use. */
+  /** Where backups are kept: a folder, or a URL such as s3://bucket/prefix. Made at first use. */
   repository: string;
+  /** How the storage is reached, where the address alone does not say it. */
+  storage?: StorageOptions | undefined;
   /** 64 hexadecimal digits. */
   encryptionKey?: string | undefined;
   /** `false` creates a new repository without encryption; an existing one must agree. */
@@ -130,7 +133,7 @@ export async function createBackup(options: CreateBackupOptions): Promise<Create
   requireInteger('compressionLevel', options.compressionLevel, { min: 1, max: 19 });
   requireInteger('lockTimeoutMs', options.lockTimeoutMs, durationLimits);
   requireInteger('maxBlockingMs', options.maxBlockingMs, durationLimits);
-  const storage = await openStorage(options.repository);
+  const storage = await openStorage(options.repository, options.storage, options.signal);
   const run = new Run(options, storage);
   try {
     return await run.create();

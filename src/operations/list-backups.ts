@@ -2,10 +2,13 @@
 import type { BackupMetadata } from '../repository/metadata.ts';
 import { listMetadata } from '../repository/repository.ts';
 import { openStorage } from '../storage/open-storage.ts';
+import type { StorageOptions } from '../storage/storage-options.ts';
 import { requireInteger } from './option-check.ts';
 
 export interface ListBackupsOptions {
   repository: string;
+  /** How the storage is reached, where the address alone does not say it. */
+  storage?: StorageOptions | undefined;
   database?: string | undefined;
   /** Every tag must be on the backup. */
   tags?: readonly string[];
@@ -20,7 +23,7 @@ export interface ListBackupsOptions {
  */
 export async function listBackups(options: ListBackupsOptions): Promise<BackupMetadata[]> {
   requireInteger('limit', options.limit, { min: 1, max: Number.MAX_SAFE_INTEGER });
-  const storage = await openStorage(options.repository);
+  const storage = await openStorage(options.repository, options.storage);
   try {
     const { database, tags = [], since, limit } = options;
     const all = await listMetadata(storage);

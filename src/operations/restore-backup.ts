@@ -19,6 +19,7 @@ import type { Manifest, TableEntry } from '../repository/manifest.ts';
 import { findBackup, Repository } from '../repository/repository.ts';
 import { openStorage } from '../storage/open-storage.ts';
 import type { Storage } from '../storage/storage.ts';
+import type { StorageOptions } from '../storage/storage-options.ts';
 import type { OperationEvent, RunOptions } from './events.ts';
 import { jobsLimits, requireInteger } from './option-check.ts';
 import { ArchiveFile, type Section } from './restore/archive-file.ts';
@@ -33,6 +34,8 @@ import { readRanges } from './table-index.ts';
 
 export interface RestoreBackupOptions extends RunOptions {
   repository: string;
+  /** How the storage is reached, where the address alone does not say it. */
+  storage?: StorageOptions | undefined;
   encryptionKey?: string | undefined;
   /** A backup id or `latest`. */
   backup: string;
@@ -102,7 +105,7 @@ export async function restoreBackup(options: RestoreBackupOptions): Promise<Rest
     );
   }
   requireInteger('jobs', options.jobs, jobsLimits);
-  const storage = await openStorage(options.repository);
+  const storage = await openStorage(options.repository, options.storage, options.signal);
   try {
     return await new Restore(options, storage).run();
   } finally {

@@ -3,9 +3,12 @@ import type { LeftOutEntry } from '../repository/manifest.ts';
 import type { BackupMetadata } from '../repository/metadata.ts';
 import { findBackup, Repository } from '../repository/repository.ts';
 import { openStorage } from '../storage/open-storage.ts';
+import type { StorageOptions } from '../storage/storage-options.ts';
 
 export interface ShowBackupOptions {
   repository: string;
+  /** How the storage is reached, where the address alone does not say it. */
+  storage?: StorageOptions | undefined;
   encryptionKey?: string | undefined;
   /** A backup id or `latest`. */
   backup: string;
@@ -37,7 +40,7 @@ export interface ShownBackup {
 
 /** @throws PgkeepError BACKUP_NOT_FOUND, KEY_MISSING, KEY_WRONG, OBJECT_MISSING, OBJECT_DAMAGED. */
 export async function showBackup(options: ShowBackupOptions): Promise<ShownBackup> {
-  const storage = await openStorage(options.repository);
+  const storage = await openStorage(options.repository, options.storage);
   try {
     const metadata = await findBackup(storage, options.backup, options.database);
     const repository = await Repository.open(storage, options.encryptionKey);

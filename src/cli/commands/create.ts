@@ -5,6 +5,7 @@ import { readEncryptionKey } from '../encryption-key.ts';
 import { printJson } from '../output/json.ts';
 import { type Progress, startProgress } from '../output/progress.ts';
 import { type Style, styleFor } from '../output/style.ts';
+import { storageOptions } from '../storage-options.ts';
 import type { Invocation } from './command.ts';
 
 export async function run(invocation: Invocation<'create'>): Promise<void> {
@@ -31,6 +32,7 @@ function operationOptions(
     database: options.database,
     environment,
     repository: options.repository,
+    storage: storageOptions(options),
     encryptionKey,
     ...(options.encryption !== undefined && { encryption: options.encryption }),
     jobs: options.jobs,

@@ -6,11 +6,13 @@ import { printJson } from '../output/json.ts';
 import { type Style, styleFor } from '../output/style.ts';
 import { type Column, renderTable } from '../output/table.ts';
 import { formatTime } from '../output/time.ts';
+import { storageOptions } from '../storage-options.ts';
 import type { Invocation } from './command.ts';
 
 export async function run({ options, io }: Invocation<'list'>): Promise<void> {
   const backups = await listBackups({
     repository: options.repository,
+    storage: storageOptions(options),
     database: options.databaseName,
     tags: options.tagFilter,
     since: options.since,

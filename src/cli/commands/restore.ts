@@ -9,6 +9,7 @@ import { printJson } from '../output/json.ts';
 import { startProgress } from '../output/progress.ts';
 import { type Style, styleFor } from '../output/style.ts';
 import { singleLine } from '../output/table.ts';
+import { storageOptions } from '../storage-options.ts';
 import type { Invocation } from './command.ts';
 
 type OperationOptions = Parameters<typeof restoreBackup>[0];
@@ -23,6 +24,7 @@ export async function run(invocation: Invocation<'restore'>): Promise<void> {
   }
   const operation: OperationOptions = {
     repository: options.repository,
+    storage: storageOptions(options),
     encryptionKey: readEncryptionKey(invocation),
     backup,
     sourceDatabase: options.sourceDatabase,

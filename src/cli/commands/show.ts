@@ -7,6 +7,7 @@ import { printJson } from '../output/json.ts';
 import { type Style, styleFor } from '../output/style.ts';
 import { type Column, renderTable, singleLine } from '../output/table.ts';
 import { formatTime } from '../output/time.ts';
+import { storageOptions } from '../storage-options.ts';
 import type { Invocation } from './command.ts';
 
 export async function run(invocation: Invocation<'show'>): Promise<void> {
@@ -14,6 +15,7 @@ export async function run(invocation: Invocation<'show'>): Promise<void> {
   const backup = chosenBackup(argument, options.backupId) ?? 'latest';
   const shown = await showBackup({
     repository: options.repository,
+    storage: storageOptions(options),
     encryptionKey: readEncryptionKey(invocation),
     backup,
     database: options.databaseName,

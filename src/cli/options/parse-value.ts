@@ -48,7 +48,7 @@ export function parseText(row: OptionRow, text: string, context: ValueContext): 
     case 'place':
       return text === '' ? empty() : absolutePlace(text, context.folder);
     case 'string':
-      return text === '' ? empty() : text;
+      return text === '' ? empty() : oneOf(row.choices, text);
   }
 }
 
@@ -75,6 +75,12 @@ export function parseJson(row: OptionRow, value: unknown, context: ValueContext)
 /** Whether a postgres:// URL carries a password. */
 export function holdsPassword(url: string): boolean {
   return /^\w+:\/\/[^/?#]*:[^/?#]+@/.test(url) || /[?&]password=[^&]/.test(url);
+}
+
+function oneOf(choices: readonly string[] | undefined, text: string): string | InvalidValue {
+  if (choices === undefined) return text;
+  const chosen = choices.find(choice => choice.toLowerCase() === text.trim().toLowerCase());
+  return chosen ?? new InvalidValue(`${quote(text)} is not one of ${choices.join(', ')}`);
 }
 
 function parseBoolean(text: string): boolean | InvalidValue {

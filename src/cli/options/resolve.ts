@@ -16,6 +16,7 @@ import {
 import { type Problem, throwProblems } from './problem.ts';
 import type { Resolved } from './resolved.ts';
 import { checkRules } from './rules.ts';
+import { repositoryByType } from './storage-type.ts';
 import {
   allOptions,
   type CommandName,
@@ -67,6 +68,8 @@ export function resolveOptions<C extends CommandName>(
   for (const [name, row] of rows) {
     resolved.set(name, name === 'config' && configPath ? configPath : resolveRow(name, row, file));
   }
+  const repository = repositoryByType(resolved, environment.values);
+  if (repository !== undefined) resolved.set('repository', repository);
   problems.push(...checkRules(resolved));
   throwProblems(problems);
   return {

@@ -1,29 +1,26 @@
 // Rules about options that concern more than one of them.
 import type { Problem } from './problem.ts';
 import type { Resolved } from './resolved.ts';
-import type { OptionName } from './table.ts';
-
-const supportedStorageTypes = ['local'];
+import { isNamedByType, storageTypes } from './storage-type.ts';
+import { type OptionName, optionTable } from './table.ts';
 
 /** What is wrong with the resolved options of a command taken together. */
 export function checkRules(resolved: ReadonlyMap<OptionName, Resolved>): Problem[] {
   return [...storageType(resolved), ...oneKey(resolved), ...definitionsOrData(resolved)];
 }
 
-/** BACKUP_STORAGE_TYPE speaks of BACKUP_STORAGE_PATH; a repository named otherwise says itself what it is. */
 function storageType(resolved: ReadonlyMap<OptionName, Resolved>): Problem[] {
   const type = resolved.get('storageType');
-  const repository = resolved.get('repository');
-  if (typeof type?.value !== 'string' || supportedStorageTypes.includes(type.value.toLowerCase())) return [];
-  if (repository?.origin === 'flag' || repository?.source.startsWith('BACKUP_REPOSITORY')) return [];
-  return [
-    {
-      source: type.source,
-      message: `'${type.value}' is not a kind of storage that this version knows`,
-      inConfigFile: false,
-      hint: `supported: ${supportedStorageTypes.join(', ')}`,
-    },
-  ];
+  if (typeof type?.value !== 'string' || !isNamedByType(resolved)) return [];
+  const found = storageTypes[type.value.toLowerCase()];
+  const problem = { source: type.source, inConfigFile: false };
+  if (found === undefined) {
+    const message = `'${type.value}' is not a kind of storage that this version knows`;
+    return [{ ...problem, message, hint: `supported: ${Object.keys(storageTypes).join(', ')}` }];
+  }
+  if (found === 'folder' || resolved.get(found.container)?.value !== undefined) return [];
+  const [variable] = optionTable[found.container].env;
+  return [{ ...problem, message: `'${type.value}' needs ${variable} to say where` }];
 }
 
 /** The stronger origin of the key wins; two of the same strength leave it open which key was meant. */

@@ -17,11 +17,13 @@ interface Row {
   commands: readonly CommandName[];
 }
 
-export type OptionGroup = 'From and to' | 'What' | 'How' | 'Output';
+export type OptionGroup = 'From and to' | 'What' | 'How' | 'Storage' | 'Output';
 
 export type OptionRow = Row &
   (
-    | { type: 'string' | 'secret' | 'time' | 'url'; default?: never }
+    | { type: 'secret' | 'time' | 'url'; default?: never }
+    /** With `choices`, one of them; capitals do not matter. */
+    | { type: 'string'; default?: never; choices?: readonly string[] }
     /** A file or folder; a relative one in the configuration file starts from that file's folder. */
     | { type: 'path'; default?: string; holds: 'file' | 'folder' }
     /** A folder like `path`, or the URL of another kind of storage. */
@@ -52,15 +54,120 @@ export const optionTable = {
     env: ['BACKUP_REPOSITORY', 'BACKUP_STORAGE_PATH'],
     config: 'repository',
     default: './backups',
-    help: 'the folder that holds the backups',
+    help: 'where the backups are: a folder, or s3://bucket/prefix',
     group: 'From and to',
     commands: repositoryCommands,
   },
   storageType: {
     type: 'string',
     env: ['BACKUP_STORAGE_TYPE'],
-    help: 'the kind of storage at BACKUP_STORAGE_PATH: local is the only one so far',
-    group: 'From and to',
+    help: 'the kind of storage: local (the folder BACKUP_STORAGE_PATH), or s3 (BACKUP_STORAGE_PATH is a prefix in its bucket)',
+    group: 'Storage',
+    commands: repositoryCommands,
+  },
+  s3Bucket: {
+    type: 'string',
+    env: ['S3_BACKUP_BUCKET'],
+    help: 'the bucket, where BACKUP_STORAGE_TYPE is s3',
+    group: 'Storage',
+    commands: repositoryCommands,
+  },
+  s3Endpoint: {
+    type: 'string',
+    flags: '--s3-endpoint <url>',
+    env: ['AWS_ENDPOINT_URL_S3', 'AWS_ENDPOINT_URL'],
+    config: 's3Endpoint',
+    help: 'the S3 server, where it is not that of AWS',
+    group: 'Storage',
+    commands: repositoryCommands,
+  },
+  s3Region: {
+    type: 'string',
+    flags: '--s3-region <name>',
+    env: ['AWS_REGION', 'AWS_DEFAULT_REGION'],
+    config: 's3Region',
+    help: 'the region of the S3 bucket; us-east-1 where an endpoint is given and no region',
+    group: 'Storage',
+    commands: repositoryCommands,
+  },
+  s3Profile: {
+    type: 'string',
+    env: ['AWS_PROFILE'],
+    config: 's3Profile',
+    help: "the profile in AWS's own configuration files that gives the credentials",
+    group: 'Storage',
+    commands: repositoryCommands,
+  },
+  s3AccessKeyId: {
+    type: 'string',
+    env: ['AWS_ACCESS_KEY_ID'],
+    help: 'the access key; without it, and with a profile, the AWS SDK looks for credentials in its usual places',
+    group: 'Storage',
+    commands: repositoryCommands,
+  },
+  s3SecretAccessKey: {
+    type: 'secret',
+    env: ['AWS_SECRET_ACCESS_KEY'],
+    help: 'the secret of the access key',
+    group: 'Storage',
+    commands: repositoryCommands,
+  },
+  s3SessionToken: {
+    type: 'secret',
+    env: ['AWS_SESSION_TOKEN'],
+    help: 'goes with an access key that is good for a limited time',
+    group: 'Storage',
+    commands: repositoryCommands,
+  },
+  s3PathStyle: {
+    type: 'boolean',
+    env: ['PGKEEP_S3_PATH_STYLE'],
+    config: 's3PathStyle',
+    help: 'name the bucket in the path of requests rather than in the host name; on where an endpoint is given',
+    group: 'Storage',
+    commands: repositoryCommands,
+  },
+  s3StorageClass: {
+    type: 'string',
+    env: ['PGKEEP_S3_STORAGE_CLASS'],
+    config: 's3StorageClass',
+    help: 'the storage class of new objects, such as STANDARD_IA',
+    group: 'Storage',
+    commands: repositoryCommands,
+  },
+  s3Encryption: {
+    type: 'string',
+    choices: ['AES256', 'aws:kms'],
+    env: ['PGKEEP_S3_ENCRYPTION'],
+    config: 's3Encryption',
+    help: "the store's own encryption of new objects: AES256 or aws:kms; pgkeep's goes on beneath it",
+    group: 'Storage',
+    commands: repositoryCommands,
+  },
+  s3KmsKeyId: {
+    type: 'string',
+    env: ['PGKEEP_S3_KMS_KEY_ID'],
+    config: 's3KmsKeyId',
+    help: 'the key for aws:kms',
+    group: 'Storage',
+    commands: repositoryCommands,
+  },
+  s3Tags: {
+    type: 'list',
+    separator: ',',
+    env: ['PGKEEP_S3_TAGS'],
+    config: 's3Tags',
+    help: 'tags of new objects, name=value',
+    group: 'Storage',
+    commands: repositoryCommands,
+  },
+  s3Checksums: {
+    type: 'string',
+    choices: ['when_required', 'when_supported'],
+    env: ['AWS_REQUEST_CHECKSUM_CALCULATION'],
+    config: 's3Checksums',
+    help: 'when_supported: checksums in every request, for buckets that demand them; many stores refuse them',
+    group: 'Storage',
     commands: repositoryCommands,
   },
   encryptionKey: {

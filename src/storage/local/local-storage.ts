@@ -3,9 +3,8 @@ import { randomBytes } from 'node:crypto';
 import { link, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { foreignCode, PgkeepError } from '../../base/errors.ts';
+import { requireObjectName } from '../object-name.ts';
 import { maxObjectBytes, type PutOptions, type Storage, type StoredObject } from '../storage.ts';
-
-const namePattern = /^(?:[A-Za-z0-9_-][A-Za-z0-9._-]*\/)*[A-Za-z0-9_-][A-Za-z0-9._-]*$/;
 
 export class LocalStorage implements Storage {
   readonly location: string;
@@ -124,8 +123,7 @@ export class LocalStorage implements Storage {
   }
 
   #pathOf(name: string): string {
-    if (!namePattern.test(name))
-      throw new PgkeepError('INTERNAL', `not a name for an object: ${JSON.stringify(name)}`);
+    requireObjectName(name);
     return path.join(this.location, name);
   }
 

@@ -116,6 +116,8 @@ function schemaOf(row: OptionRow): object {
       return { type: 'string', pattern: '^(0|(\\d+(\\.\\d+)?(ms|[smhdw]))+)$', default: row.default };
     case 'list':
       return { type: 'array', items: { type: 'string', minLength: 1 } };
+    case 'string':
+      return row.choices === undefined ? { type: 'string', minLength: 1 } : { enum: row.choices };
     default:
       return { type: 'string', minLength: 1, ...(row.default !== undefined && { default: row.default }) };
   }

@@ -69,14 +69,38 @@ describe('the repository', () => {
   });
 
   test('of a kind that is not supported is refused, unless a place of another kind outranks it', () => {
-    const env = { BACKUP_STORAGE_TYPE: 's3' };
+    const env = { BACKUP_STORAGE_TYPE: 'tape' };
     expect(failure(() => resolve('list', {}, env))).toMatchObject({
       code: 'OPTION_INVALID',
-      message: "BACKUP_STORAGE_TYPE: 's3' is not a kind of storage that this version knows",
-      hint: 'supported: local',
+      message: "BACKUP_STORAGE_TYPE: 'tape' is not a kind of storage that this version knows",
+      hint: expect.stringMatching(/^supported: local, s3/),
     });
     expect(resolve('list', { repository: '/c' }, env).options.repository).toBe('/c');
     expect(resolve('list', {}, { ...env, BACKUP_REPOSITORY: '/b' }).options.repository).toBe('/b');
+  });
+
+  test.each([
+    [{}, 's3://shop-backups'],
+    [{ BACKUP_STORAGE_PATH: '/nightly/' }, 's3://shop-backups/nightly'],
+    [{ BACKUP_STORAGE_PATH: './a/b' }, 's3://shop-backups/a/b'],
+    [{ BACKUP_STORAGE_TYPE: 'S3' }, 's3://shop-backups'],
+    [{ BACKUP_REPOSITORY: 's3://other/x' }, 's3://other/x'],
+    [{ BACKUP_STORAGE_TYPE: 'local', BACKUP_STORAGE_PATH: '/a' }, '/a'],
+  ])(
+    'is in S3_BACKUP_BUCKET where BACKUP_STORAGE_TYPE is s3 and nothing else says otherwise: %j',
+    (more, place) => {
+      const env = { BACKUP_STORAGE_TYPE: 's3', S3_BACKUP_BUCKET: 'shop-backups', ...more };
+      writeFileSync(join(cwd, 'backup.config.json'), '{ "repository": "kept" }');
+      expect(resolve('list', {}, env).options.repository).toBe(place);
+      expect(resolve('list', { repository: '/c' }, env).options.repository).toBe('/c');
+    },
+  );
+
+  test('of type s3 is refused without its bucket', () => {
+    expect(failure(() => resolve('list', {}, { BACKUP_STORAGE_TYPE: 's3' }))).toMatchObject({
+      code: 'OPTION_INVALID',
+      message: "BACKUP_STORAGE_TYPE: 's3' needs S3_BACKUP_BUCKET to say where",
+    });
   });
 
   test('in the configuration file starts from the folder of that file', () => {

@@ -1,0 +1,26 @@
+// From the resolved options to what a storage takes.
+import type { StorageOptions } from '../storage/storage-options.ts';
+import type { OptionsOf } from './options/table.ts';
+
+type All = OptionsOf<'list'>;
+type Used = { [N in keyof All as N extends `s3${string}` ? N : never]: All[N] };
+
+/** How the storage of a command's repository is reached. */
+export function storageOptions(options: Used): StorageOptions {
+  return {
+    s3: {
+      endpoint: options.s3Endpoint,
+      region: options.s3Region,
+      profile: options.s3Profile,
+      pathStyle: options.s3PathStyle,
+      accessKeyId: options.s3AccessKeyId,
+      secretAccessKey: options.s3SecretAccessKey?.reveal(),
+      sessionToken: options.s3SessionToken?.reveal(),
+      storageClass: options.s3StorageClass,
+      encryption: options.s3Encryption as NonNullable<StorageOptions['s3']>['encryption'],
+      kmsKeyId: options.s3KmsKeyId,
+      tags: options.s3Tags,
+      checksums: options.s3Checksums === 'when_supported' ? 'when-supported' : 'when-required',
+    },
+  };
+}
