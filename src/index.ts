@@ -7,7 +7,12 @@ export {
   createBackup,
 } from './operations/create-backup.ts';
 export type { OperationEvent, Phase } from './operations/events.ts';
-export { type ListBackupsOptions, listBackups } from './operations/list-backups.ts';
+export {
+  type ListBackupsOptions,
+  type ListedBackup,
+  listBackups,
+  type VerificationSummary,
+} from './operations/list-backups.ts';
 export {
   type RestoreBackupOptions,
   type RestoreBackupResult,
@@ -15,4 +20,5 @@ export {
 } from './operations/restore-backup.ts';
 export { type ShowBackupOptions, type ShownBackup, showBackup } from './operations/show-backup.ts';
 export type { BackupMetadata } from './repository/metadata.ts';
+export type { VerificationRecord } from './repository/verification.ts';
 export type { S3Options, StorageOptions } from './storage/storage-options.ts';

@@ -36,7 +36,7 @@ import {
 import { newBackupId } from '../repository/backup-id.ts';
 import type { LeftOutEntry, Manifest, RangeEntry, SegmentRef, TableEntry } from '../repository/manifest.ts';
 import type { BackupMetadata } from '../repository/metadata.ts';
-import { inspectRepository, listMetadata, Repository } from '../repository/repository.ts';
+import { inspectRepository, Repository, readAllMetadata } from '../repository/repository.ts';
 import { SegmentStore } from '../repository/segment-store.ts';
 import { openStorage } from '../storage/open-storage.ts';
 import type { Storage } from '../storage/storage.ts';
@@ -363,7 +363,9 @@ class Run {
     const rangePages = new Map<string, number>();
     let newest: BackupMetadata | undefined;
     try {
-      newest = (await listMetadata(this.#storage)).find(metadata => metadata.database === database);
+      const { backups, damaged } = await readAllMetadata(this.#storage);
+      for (const { id, error } of damaged) this.#warn(error.message, `see: pgkeep verify ${id}`);
+      newest = backups.find(metadata => metadata.database === database);
       if (newest === undefined) return rangePages;
       const manifest = await repository.readManifest(newest);
       // Segments whose key is lost cannot be built upon, however whole they are.

@@ -163,7 +163,10 @@ class Restore {
   }
 
   async #openSource(): Promise<Source> {
-    const metadata = await findBackup(this.#storage, this.#options.backup, this.#options.sourceDatabase);
+    const { backup, sourceDatabase } = this.#options;
+    const metadata = await findBackup(this.#storage, backup, sourceDatabase, (message, hint) =>
+      this.#warn(message, hint),
+    );
     const repository = await Repository.open(this.#storage, this.#options.encryptionKey);
     const manifest = await repository.readManifest(metadata);
     const pgRestore = await findPgRestore(

@@ -2,10 +2,12 @@
 import type { LeftOutEntry } from '../repository/manifest.ts';
 import type { BackupMetadata } from '../repository/metadata.ts';
 import { findBackup, Repository } from '../repository/repository.ts';
+import { readVerification, type VerificationRecord } from '../repository/verification.ts';
 import { openStorage } from '../storage/open-storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
+import type { RunOptions } from './events.ts';
 
-export interface ShowBackupOptions {
+export interface ShowBackupOptions extends Pick<RunOptions, 'onEvent'> {
   repository: string;
   /** How the storage is reached, where the address alone does not say it. */
   storage?: StorageOptions | undefined;
@@ -18,6 +20,8 @@ export interface ShowBackupOptions {
 
 export interface ShownBackup {
   metadata: BackupMetadata;
+  /** What its last verification found; `null` when there was none, or it was one of another manifest. */
+  verified: VerificationRecord | null;
   repository: string;
   serverVersion: string;
   toolVersion: string;
@@ -42,11 +46,16 @@ export interface ShownBackup {
 export async function showBackup(options: ShowBackupOptions): Promise<ShownBackup> {
   const storage = await openStorage(options.repository, options.storage);
   try {
-    const metadata = await findBackup(storage, options.backup, options.database);
+    const warn = (message: string, hint?: string) =>
+      options.onEvent?.({ type: 'warning', message, ...(hint !== undefined && { hint }) });
+    const metadata = await findBackup(storage, options.backup, options.database, warn);
     const repository = await Repository.open(storage, options.encryptionKey);
     const manifest = await repository.readManifest(metadata);
+    const { record, damaged } = await readVerification(storage, metadata.id);
+    if (damaged !== undefined) warn(damaged.message, damaged.hint);
     return {
       metadata,
+      verified: record?.checksum === metadata.checksum ? record : null,
       repository: storage.location,
       serverVersion: manifest.server.version,
       toolVersion: manifest.tool,

@@ -47,23 +47,54 @@ export async function inspectRepository(
   return descriptor && { id: descriptor.id, encrypted: descriptor.encryption !== 'none' };
 }
 
+/** A backup whose metadata object is there and is not what was written. */
+export interface DamagedMetadata {
+  id: string;
+  error: PgkeepError;
+}
+
 /**
  * The metadata of every backup, newest first. Needs no key.
  * @throws PgkeepError REPOSITORY_NOT_FOUND, OBJECT_DAMAGED for a metadata object that does not parse.
  */
 export async function listMetadata(storage: Storage): Promise<BackupMetadata[]> {
+  const { backups, damaged } = await readAllMetadata(storage);
+  if (damaged[0] !== undefined) throw damaged[0].error;
+  return backups;
+}
+
+/**
+ * The metadata of every backup, and which of them are damaged; each newest first. Needs no key.
+ * @throws PgkeepError REPOSITORY_NOT_FOUND, STORAGE_UNREACHABLE.
+ */
+export async function readAllMetadata(
+  storage: Storage,
+): Promise<{ backups: BackupMetadata[]; damaged: DamagedMetadata[] }> {
   if ((await readDescriptor(storage)) === undefined) throw notFound(storage);
   const ids: string[] = [];
   for await (const object of storage.list(metadataPrefix)) {
     const id = object.name.slice(metadataPrefix.length, -'.json'.length);
     if (isBackupId(id) && object.name === metadataName(id)) ids.push(id);
   }
-  const found: BackupMetadata[] = [];
+  const backups: BackupMetadata[] = [];
+  const damaged: DamagedMetadata[] = [];
   for (let first = 0; first < ids.length; first += metadataAtOnce) {
-    const batch = ids.slice(first, first + metadataAtOnce);
-    found.push(...(await Promise.all(batch.map(id => readMetadata(storage, id)))));
+    await Promise.all(
+      ids.slice(first, first + metadataAtOnce).map(async id => {
+        try {
+          backups.push(await readMetadata(storage, id));
+        } catch (error) {
+          if (!(error instanceof PgkeepError)) throw error;
+          if (error.code === 'OBJECT_DAMAGED') damaged.push({ id, error });
+          // One that was removed since it was listed is no longer a backup.
+          else if (error.code !== 'OBJECT_MISSING') throw error;
+        }
+      }),
+    );
   }
-  return found.sort((a, b) => b.timestamp.localeCompare(a.timestamp) || b.id.localeCompare(a.id));
+  backups.sort((a, b) => b.timestamp.localeCompare(a.timestamp) || b.id.localeCompare(a.id));
+  damaged.sort((a, b) => b.id.localeCompare(a.id));
+  return { backups, damaged };
 }
 
 export class Repository {
@@ -271,12 +302,15 @@ export class Repository {
 
 /**
  * The metadata of one backup, by id or `latest` (of one database, when it is named).
- * @throws PgkeepError BACKUP_NOT_FOUND, REPOSITORY_NOT_FOUND.
+ * @param warn told when `latest` passes over a backup that may be newer, as its metadata are damaged; without it, that
+ * is an error.
+ * @throws PgkeepError BACKUP_NOT_FOUND, REPOSITORY_NOT_FOUND, OBJECT_DAMAGED.
  */
 export async function findBackup(
   storage: Storage,
   backup: string,
   database?: string,
+  warn?: (message: string, hint?: string) => void,
 ): Promise<BackupMetadata> {
   if (backup !== 'latest') {
     if (!isBackupId(backup)) {
@@ -292,15 +326,24 @@ export async function findBackup(
     }
     return readMetadata(storage, backup);
   }
-  const all = await listMetadata(storage);
-  const newest = all.find(
+  const { backups, damaged } = await readAllMetadata(storage);
+  const newest = backups.find(
     metadata => metadata.complete && (database === undefined || metadata.database === database),
   );
+  // Ids begin with the time when the run began.
+  const passedOver = damaged.filter(({ id }) => newest === undefined || id > newest.id);
+  if (passedOver[0] !== undefined && (newest === undefined || warn === undefined)) throw passedOver[0].error;
   if (newest === undefined) {
     throw new PgkeepError(
       'BACKUP_NOT_FOUND',
       `${storage.location} holds no backup${database === undefined ? '' : ` of database ${database}`} yet`,
       { hint: 'make one with: pgkeep create' },
+    );
+  }
+  for (const { id, error } of passedOver) {
+    warn?.(
+      `${error.message}: the newest backup may be ${id}, and the one taken as the latest is ${newest.id} of ${newest.timestamp}`,
+      `see what is left of it with: pgkeep verify ${id}`,
     );
   }
   return newest;

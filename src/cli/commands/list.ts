@@ -1,15 +1,17 @@
 // pgkeep list: the backups of a repository, newest first.
 import { formatBytes, formatCount, formatDuration } from '../../base/units.ts';
-import { listBackups } from '../../operations/list-backups.ts';
-import type { BackupMetadata } from '../../repository/metadata.ts';
+import { type ListedBackup, listBackups } from '../../operations/list-backups.ts';
 import { printJson } from '../output/json.ts';
+import { startProgress } from '../output/progress.ts';
 import { type Style, styleFor } from '../output/style.ts';
 import { type Column, renderTable } from '../output/table.ts';
 import { formatTime } from '../output/time.ts';
+import { verifiedText } from '../output/verified.ts';
 import { storageOptions } from '../storage-options.ts';
 import type { Invocation } from './command.ts';
 
 export async function run({ options, io }: Invocation<'list'>): Promise<void> {
+  const { onEvent } = await startProgress(true, io);
   const backups = await listBackups({
     repository: options.repository,
     storage: storageOptions(options),
@@ -17,6 +19,7 @@ export async function run({ options, io }: Invocation<'list'>): Promise<void> {
     tags: options.tagFilter,
     since: options.since,
     limit: options.limit,
+    onEvent,
   });
   if (options.json) {
     printJson(backups, io);
@@ -30,11 +33,11 @@ export async function run({ options, io }: Invocation<'list'>): Promise<void> {
   }
 }
 
-export function listText(backups: readonly BackupMetadata[], style: Style): string {
+export function listText(backups: readonly ListedBackup[], style: Style): string {
   return renderTable(columns, backups, style);
 }
 
-const columns: readonly Column<BackupMetadata>[] = [
+const columns: readonly Column<ListedBackup>[] = [
   { title: 'ID', text: backup => backup.id },
   { title: 'TAKEN (UTC)', text: backup => formatTime(backup.timestamp) },
   { title: 'DATABASE', text: backup => backup.database },
@@ -44,6 +47,7 @@ const columns: readonly Column<BackupMetadata>[] = [
   { title: 'STORED', align: 'right', text: backup => formatBytes(backup.storedBytes) },
   { title: 'NEW', align: 'right', text: backup => formatBytes(backup.newBytes) },
   { title: 'TOOK', align: 'right', text: backup => formatDuration(backup.durationMs) },
+  { title: 'VERIFIED', text: backup => verifiedText(backup.verified) },
   { title: 'TAGS', text: backup => backup.tags.join(' ') },
   { title: 'REASON', text: backup => backup.reason ?? '' },
 ];

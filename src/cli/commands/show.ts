@@ -4,21 +4,25 @@ import { type ShownBackup, showBackup } from '../../operations/show-backup.ts';
 import { chosenBackup } from '../backup-choice.ts';
 import { readEncryptionKey } from '../encryption-key.ts';
 import { printJson } from '../output/json.ts';
+import { startProgress } from '../output/progress.ts';
 import { type Style, styleFor } from '../output/style.ts';
 import { type Column, renderTable, singleLine } from '../output/table.ts';
 import { formatTime } from '../output/time.ts';
+import { verifiedText } from '../output/verified.ts';
 import { storageOptions } from '../storage-options.ts';
 import type { Invocation } from './command.ts';
 
 export async function run(invocation: Invocation<'show'>): Promise<void> {
   const { options, argument, io } = invocation;
   const backup = chosenBackup(argument, options.backupId) ?? 'latest';
+  const { onEvent } = await startProgress(true, io);
   const shown = await showBackup({
     repository: options.repository,
     storage: storageOptions(options),
     encryptionKey: readEncryptionKey(invocation),
     backup,
     database: options.databaseName,
+    onEvent,
   });
   if (options.json) printJson(shown, io);
   else io.stdout.write(shownText(shown, await styleFor(io.stdout, io)));
@@ -48,6 +52,7 @@ function facts(shown: ShownBackup, style: Style): string {
     ['Size', `${formatBytes(shown.sizeBytes)}, stored in ${formatBytes(shown.storedBytes)}`],
     ['Stored', `${formatBytes(shown.newBytes)} new, ${formatBytes(shown.reusedBytes)} reused`],
     ['Encrypted', metadata.encrypted ? 'yes' : 'no'],
+    ['Verified', verifiedText(shown.verified)],
     [
       'Roles',
       shown.roles.included ? 'included' : `not included: ${shown.roles.reason ?? 'no reason recorded'}`,

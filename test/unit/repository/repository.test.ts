@@ -10,6 +10,7 @@ import {
   inspectRepository,
   listMetadata,
   Repository,
+  readAllMetadata,
 } from '../../../src/repository/repository.ts';
 import { LocalStorage } from '../../../src/storage/local/local-storage.ts';
 import { names } from '../../contract/storage-names.ts';
@@ -482,6 +483,50 @@ describe('finding backups', () => {
     const damaged = { code: 'OBJECT_DAMAGED', message: expect.stringContaining(metadataName(metadata.id)) };
     await expect(findBackup(storage, metadata.id)).rejects.toMatchObject(damaged);
     await expect(listMetadata(storage)).rejects.toMatchObject(damaged);
+  });
+
+  describe('with one whose metadata are damaged', () => {
+    const cut = (bytes: Buffer) => bytes.subarray(0, 50);
+
+    /** Backups of three days, of which one is damaged. */
+    async function storeThree(damaged: number): Promise<string[]> {
+      const repository = await Repository.create(storage, key);
+      const ids: string[] = [];
+      for (const n of [1, 2, 3]) ids.push((await storeSample(repository, { takenAt: day(n) })).metadata.id);
+      change(metadataName(ids[damaged] ?? ''), cut);
+      return ids;
+    }
+
+    test('lists the others, and names it', async () => {
+      const [first, second, third] = await storeThree(1);
+      const { backups, damaged } = await readAllMetadata(storage);
+      expect(backups.map(({ id }) => id)).toEqual([third, first]);
+      expect(damaged).toMatchObject([{ id: second, error: { code: 'OBJECT_DAMAGED' } }]);
+    });
+
+    test('that is older, latest is found without a word', async () => {
+      const [, , third] = await storeThree(1);
+      const warnings: string[] = [];
+      expect((await findBackup(storage, 'latest', undefined, text => warnings.push(text))).id).toBe(third);
+      expect((await findBackup(storage, 'latest')).id).toBe(third);
+      expect(warnings).toEqual([]);
+    });
+
+    test('that is the newest, latest is the one before with a warning that names both, or else an error', async () => {
+      const [, second, third = ''] = await storeThree(2);
+      const warnings: string[] = [];
+      expect((await findBackup(storage, 'latest', 'shop', text => warnings.push(text))).id).toBe(second);
+      expect(warnings).toEqual([expect.stringContaining(`${metadataName(third)} is damaged`)]);
+      expect(warnings[0]).toContain(`${second} of 2024-01-02`);
+      await expect(findBackup(storage, 'latest')).rejects.toMatchObject({ code: 'OBJECT_DAMAGED' });
+    });
+
+    test('that is the only one, latest is an error whoever listens', async () => {
+      const { metadata } = await storeSample(await Repository.create(storage, key));
+      change(metadataName(metadata.id), cut);
+      const found = findBackup(storage, 'latest', undefined, () => expect.unreachable('only a warning'));
+      await expect(found).rejects.toMatchObject({ code: 'OBJECT_DAMAGED' });
+    });
   });
 
   test('foreign files beside the metadata are passed over', async () => {

@@ -4,9 +4,11 @@ import { listText } from '../../../../src/cli/commands/list.ts';
 import { planText, restoredText } from '../../../../src/cli/commands/restore.ts';
 import { shownText } from '../../../../src/cli/commands/show.ts';
 import { styleFor } from '../../../../src/cli/output/style.ts';
+import { verifiedText } from '../../../../src/cli/output/verified.ts';
 import type { CreateBackupResult } from '../../../../src/operations/create-backup.ts';
 import type { RestoreBackupResult } from '../../../../src/operations/restore-backup.ts';
 import type { BackupMetadata } from '../../../../src/repository/metadata.ts';
+import type { VerificationRecord } from '../../../../src/repository/verification.ts';
 import { testIo } from '../../../support/cli-io.ts';
 
 const plain = await styleFor(testIo().stdout, testIo());
@@ -75,6 +77,35 @@ test('the summary of a backup says what is not in it', () => {
   `);
 });
 
+const verified: VerificationRecord = {
+  backupId: metadata.id,
+  checksum: metadata.checksum,
+  level: 'data',
+  valid: true,
+  checksumValid: true,
+  encryptionValid: true,
+  sizeValid: true,
+  rowsCompared: 203_114,
+  sample: null,
+  lastFull: { level: 'data', verifiedAt: '2022-01-21T03:00:00.000Z' },
+  errorCount: 0,
+  errors: [],
+  verifiedAt: '2022-01-21T03:00:00.000Z',
+  version: '1.0.0',
+};
+
+test('the last verification in a few words', () => {
+  const at = '2022-02-01T03:00:00.000Z';
+  const looked = { ...verified, verifiedAt: at };
+  const sample = { percent: 10, segments: 2, ofSegments: 14 };
+  expect(verifiedText(null)).toBe('-');
+  expect(verifiedText(verified)).toBe('data 2022-01-21');
+  expect(verifiedText({ ...looked, level: 'metadata' })).toBe('data 2022-01-21');
+  expect(verifiedText({ ...looked, level: 'metadata', lastFull: null })).toBe('metadata 2022-02-01');
+  expect(verifiedText({ ...looked, sample, lastFull: null })).toBe('data (10% of it) 2022-02-01');
+  expect(verifiedText({ ...looked, valid: false, lastFull: null, errorCount: 2 })).toBe('FAILED 2022-02-01');
+});
+
 test('the list of backups', () => {
   const older = {
     ...metadata,
@@ -82,11 +113,12 @@ test('the list of backups', () => {
     database: 'crm',
     tags: [],
     tableCount: 1,
+    verified: null,
   };
-  expect(listText([metadata, older], plain)).toMatchInlineSnapshot(`
-    "ID                             TAKEN (UTC)          DATABASE  TABLES     ROWS      SIZE    STORED       NEW   TOOK  TAGS
-    backup-1642684800000-a1b2c3d4  2022-01-20 13:20:00  shop          17  203,114  45.1 MiB  12.3 MiB  12.3 MiB  2.3 s  nightly eu
-    backup-1642598400000-00000000  2022-01-20 13:20:00  crm            1  203,114  45.1 MiB  12.3 MiB  12.3 MiB  2.3 s
+  expect(listText([{ ...metadata, verified }, older], plain)).toMatchInlineSnapshot(`
+    "ID                             TAKEN (UTC)          DATABASE  TABLES     ROWS      SIZE    STORED       NEW   TOOK  VERIFIED         TAGS
+    backup-1642684800000-a1b2c3d4  2022-01-20 13:20:00  shop          17  203,114  45.1 MiB  12.3 MiB  12.3 MiB  2.3 s  data 2022-01-21  nightly eu
+    backup-1642598400000-00000000  2022-01-20 13:20:00  crm            1  203,114  45.1 MiB  12.3 MiB  12.3 MiB  2.3 s  -
     "
   `);
 });
@@ -95,6 +127,7 @@ test('one backup in full', () => {
   const text = shownText(
     {
       metadata,
+      verified,
       repository: '/srv/backups',
       serverVersion: '17.10',
       toolVersion: '1.0.0',
@@ -138,6 +171,7 @@ test('one backup in full', () => {
     Size        45.1 MiB, stored in 12.3 MiB
     Stored      12.3 MiB new, 2.00 KiB reused
     Encrypted   yes
+    Verified    data 2022-01-21
     Roles       not included: not asked for
     Extensions  citext 1.6
     Tags        nightly eu
