@@ -34,7 +34,14 @@ import {
   readTarget,
 } from '../postgres/target.ts';
 import { newBackupId } from '../repository/backup-id.ts';
-import type { LeftOutEntry, Manifest, RangeEntry, SegmentRef, TableEntry } from '../repository/manifest.ts';
+import {
+  type LeftOutEntry,
+  leftOutLabel,
+  type Manifest,
+  type RangeEntry,
+  type SegmentRef,
+  type TableEntry,
+} from '../repository/manifest.ts';
 import type { BackupMetadata } from '../repository/metadata.ts';
 import { inspectRepository, Repository, readAllMetadata } from '../repository/repository.ts';
 import { SegmentStore } from '../repository/segment-store.ts';
@@ -43,7 +50,12 @@ import type { Storage } from '../storage/storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
 import { planCopies } from './create/copy-plan.ts';
 import { readTables } from './create/read-tables.ts';
-import { reasonWithoutLargeObjects, reasonWithoutRows, reconcile } from './create/reconcile.ts';
+import {
+  type Reconciled,
+  reasonWithoutLargeObjects,
+  reasonWithoutRows,
+  reconcile,
+} from './create/reconcile.ts';
 import { storeSchemaArchive } from './create/schema-archive.ts';
 import type { OperationEvent, RunOptions } from './events.ts';
 import { durationLimits, jobsLimits, requireInteger } from './option-check.ts';
@@ -71,6 +83,8 @@ export interface CreateBackupOptions extends RunOptions {
   excludeTables?: readonly string[];
   excludeTableData?: readonly string[];
   schemaOnly?: boolean;
+  /** Back up what the role may read, instead of failing over what it may not; the result says what is missing. */
+  skipUnreadable?: boolean;
   tags?: readonly string[];
   reason?: string | undefined;
   /** zstd level, 1 to 19. Default 2. */
@@ -105,6 +119,8 @@ export interface CreateBackupResult {
   newSegments: number;
   reusedSegments: number;
   encrypted: boolean;
+  /** `false` when something is missing that the role may not read; only with `skipUnreadable`. */
+  complete: boolean;
   /** Relations whose rows or definition are not in the backup, each with the reason. */
   leftOut: LeftOutEntry[];
   globals: { included: boolean; reason?: string };
@@ -169,8 +185,9 @@ interface StoredData {
   read: Relation[];
   ranges: RangeEntry[][];
   rangePages: number[];
-  /** How many the database has. */
+  /** How many the database has, and why they are missing, if they are. */
   largeObjects: number;
+  largeObjectsMissing: string | undefined;
 }
 
 class Run {
@@ -238,8 +255,8 @@ class Run {
     const earlier = await this.#learnEarlier(repository, store, server.database.name);
     const data = await this.#storeData(repository, store, key, server, snapshot, earlier);
     this.#emit({ type: 'phase', phase: 'reconcile' });
-    const leftOut = await this.#reconcile(repository, server, snapshot, data);
-    const manifest = await this.#describe(repository, store, server, snapshot, data, leftOut, globals);
+    const reconciled = await this.#reconcile(repository, server, snapshot, data);
+    const manifest = await this.#describe(repository, store, server, snapshot, data, reconciled, globals);
     await this.#endTransaction();
     this.#emit({ type: 'phase', phase: 'finish' });
     throwIfAborted(this.#signal);
@@ -351,7 +368,16 @@ class Run {
     );
     this.#watcher.failure.catch(error => this.#failure.abort(error));
     const lockTimeoutMs = this.#options.lockTimeoutMs ?? defaults.lockTimeoutMs;
-    return takeSnapshot(leader, this.#target, this.#selection, lockTimeoutMs, server.isStandby, this.#signal);
+    const skip = this.#options.skipUnreadable ? { withRows: !this.#options.schemaOnly } : undefined;
+    return takeSnapshot(
+      leader,
+      this.#target,
+      this.#selection,
+      lockTimeoutMs,
+      server.isStandby,
+      skip,
+      this.#signal,
+    );
   }
 
   /** Notes what the newest backup of this database stored, and the page ranges it used. */
@@ -399,9 +425,15 @@ class Run {
     const schemaOnly = this.#options.schemaOnly ?? false;
     const { lockTimeoutMs = defaults.lockTimeoutMs, maxBlockingMs = defaults.maxBlockingMs } = this.#options;
     const isStandby = server.facts.isStandby;
-    const largeObjects = await this.#checkLargeObjects(server.facts);
-    const tables = snapshot.relations.filter(
-      relation => relation.isSelected && relation.kind === 'r' && relation.extension === null,
+    const { largeObjects, largeObjectsMissing } = await this.#checkLargeObjects(server.facts);
+    const { relations } = snapshot;
+    const without = relations.filter(relation => relation.missing?.lacks === 'definition');
+    const tables = relations.filter(
+      relation =>
+        relation.isSelected &&
+        relation.kind === 'r' &&
+        relation.extension === null &&
+        relation.missing?.lacks !== 'definition',
     );
     const read = tables.filter(
       relation => reasonWithoutRows(relation, { schemaOnly, isStandby }) === undefined,
@@ -416,7 +448,14 @@ class Run {
       snapshotId: snapshot.id,
       selection: this.#selection,
       schemaOnly,
-      withoutData: tables.filter(relation => relation.isDataSelected),
+      without,
+      withoutData: [
+        ...tables,
+        ...relations.filter(
+          ({ kind, extension, missing }) => (kind !== 'r' || extension !== null) && missing?.lacks === 'rows',
+        ),
+      ].filter(relation => relation.isDataSelected),
+      withoutLargeObjects: largeObjectsMissing !== undefined,
       lockWaitMs: Math.max(lockTimeoutMs, maxBlockingMs) + 5_000,
       onWarning: message => this.#warn(message),
       store,
@@ -437,15 +476,25 @@ class Run {
     });
     const [storedArchive, ranges] = await this.#together(archive, rows);
     const rangePages = plan.tables.map(table => table.rangePages);
-    return { archive: storedArchive, read, ranges, rangePages, largeObjects };
+    return { archive: storedArchive, read, ranges, rangePages, largeObjects, largeObjectsMissing };
   }
 
-  /** @returns how many there are; all of them can be read where they are taken. */
-  async #checkLargeObjects(server: ServerFacts): Promise<number> {
-    const { count, unreadable } = await readLargeObjects(this.#clients().leader, server.versionNumber);
+  /** @returns how many there are, all of which can be read where they are taken; or why they cannot be taken. */
+  async #checkLargeObjects(
+    server: ServerFacts,
+  ): Promise<Pick<StoredData, 'largeObjects' | 'largeObjectsMissing'>> {
+    const { count, unreadableCount, unreadable } = await readLargeObjects(
+      this.#clients().leader,
+      server.versionNumber,
+    );
     const schemaOnly = this.#options.schemaOnly ?? false;
     const isTaken = reasonWithoutLargeObjects({ selection: this.#selection, schemaOnly }) === undefined;
-    if (isTaken && unreadable.length > 0) {
+    if (isTaken && unreadableCount > 0 && this.#options.skipUnreadable) {
+      const some = `${unreadable.join(', ')}${unreadableCount > unreadable.length ? ', ...' : ''}`;
+      const reason = `the role may not read ${unreadableCount} of them (${some}), and pg_dump takes all or none`;
+      return { largeObjects: count, largeObjectsMissing: reason };
+    }
+    if (isTaken && unreadableCount > 0) {
       throw new PgkeepError(
         'DATABASE_PRIVILEGE',
         `the role may not read the large objects ${unreadable.join(', ')}`,
@@ -454,7 +503,7 @@ class Run {
         },
       );
     }
-    return count;
+    return { largeObjects: count, largeObjectsMissing: undefined };
   }
 
   /** Waits for both; the first failure ends the other and is the one reported. */
@@ -478,7 +527,7 @@ class Run {
     server: Server,
     snapshot: SourceSnapshot,
     data: StoredData,
-  ): Promise<LeftOutEntry[]> {
+  ): Promise<Reconciled> {
     // Reading back what was stored also proves that this archive opens.
     const env = localEnvironment(this.#environment);
     const { file } = server.pgRestore;
@@ -493,6 +542,8 @@ class Run {
       isStandby: server.facts.isStandby,
       read: new Set(data.read.map(relation => relation.oid)),
       largeObjects: data.largeObjects,
+      largeObjectsMissing: data.largeObjectsMissing,
+      dependents: snapshot.dependents,
     });
   }
 
@@ -514,12 +565,16 @@ class Run {
     server: Server,
     snapshot: SourceSnapshot,
     data: StoredData,
-    leftOut: LeftOutEntry[],
+    { leftOut, unrestorable }: Reconciled,
     globals: Manifest['globals'],
   ): Promise<Manifest> {
     const { leader } = this.#clients();
     const { facts } = server;
     await requireSameNames(leader, snapshot.relations);
+    const partitioned = snapshot.relations.filter(
+      ({ isSelected, kind, extension, missing }) =>
+        isSelected && kind === 'p' && extension === null && missing === null,
+    );
     const tables: TableEntry[] = [];
     for (const [index, relation] of data.read.entries()) {
       const ranges = data.ranges[index] ?? [];
@@ -534,7 +589,10 @@ class Run {
         rangePages: data.rangePages[index] ?? 0,
         ...(await storeRanges(store, ranges)),
       };
-      if (relation.loadVia !== null) entry.loadVia = relation.loadVia;
+      const { loadVia } = relation;
+      // Partitions of a table that is not in the backup become tables of their own.
+      if (loadVia !== null && partitioned.some(({ schema, name }) => isNamed(loadVia, schema, name)))
+        entry.loadVia = loadVia;
       tables.push(entry);
     }
     const roles = await readNeededRoles(leader);
@@ -572,14 +630,16 @@ class Run {
         schemaOnly: this.#options.schemaOnly ?? false,
       },
       keys: store.keys,
-      archive: { programVersion: server.pgDump.version, ...data.archive },
+      archive: {
+        programVersion: server.pgDump.version,
+        ...data.archive,
+        ...(unrestorable.length > 0 && { unrestorable }),
+      },
       roles,
       extensions,
       globals,
       tables,
-      partitioned: snapshot.relations
-        .filter(relation => relation.isSelected && relation.kind === 'p' && relation.extension === null)
-        .map(({ oid, schema, name, parents }) => ({ oid, schema, name, parents })),
+      partitioned: partitioned.map(({ oid, schema, name, parents }) => ({ oid, schema, name, parents })),
       leftOut,
       newBytes,
       reusedBytes,
@@ -600,6 +660,7 @@ class Run {
     manifestBytes: number,
     encrypted: boolean,
   ): BackupMetadata {
+    const missing = manifest.leftOut.filter(entry => entry.missing);
     const metadata: BackupMetadata = {
       id: this.#id,
       timestamp: manifest.snapshot.takenAt,
@@ -617,10 +678,13 @@ class Run {
       durationMs: Date.now() - this.#startedAt.getTime(),
       tags: [...(this.#options.tags ?? [])],
       reason: this.#options.reason ?? null,
-      complete: true,
+      complete: missing.length === 0,
     };
-    if (!this.#options.privateMetadata)
+    if (missing.length > 0) metadata.missingCount = missing.length;
+    if (!this.#options.privateMetadata) {
       metadata.tables = manifest.tables.map(table => `${table.schema}.${table.name}`);
+      if (missing.length > 0) metadata.missing = missing.map(leftOutLabel);
+    }
     return metadata;
   }
 
@@ -641,6 +705,7 @@ class Run {
       newSegments,
       reusedSegments,
       encrypted: metadata.encrypted,
+      complete: metadata.complete,
       leftOut: manifest.leftOut,
       globals:
         'missing' in manifest.globals
@@ -664,4 +729,8 @@ class Run {
   #emit(event: OperationEvent): void {
     this.#options.onEvent?.(event);
   }
+}
+
+function isNamed(reference: { schema: string; name: string }, schema: string, name: string): boolean {
+  return reference.schema === schema && reference.name === name;
 }

@@ -112,6 +112,23 @@ export function leaveOutDangling(entries: readonly ArchiveEntry[]): ArchiveSelec
   return { entries: kept, leftOut };
 }
 
+/** The entries of objects given by their addresses, and what merely belongs to those: comments, privileges, data. */
+export function entriesOf(
+  entries: readonly ArchiveEntry[],
+  objects: readonly { catalogOid: string; oid: string }[],
+): ArchiveEntry[] {
+  const addresses = new Set(objects.map(({ catalogOid, oid }) => `${catalogOid} ${oid}`));
+  const found = new Set(
+    entries.filter(({ catalogOid, oid }) => addresses.has(`${catalogOid} ${oid}`)).map(entry => entry.dumpId),
+  );
+  for (let before = -1; before !== found.size; ) {
+    before = found.size;
+    for (const { dumpId, catalogOid, dependsOn } of entries)
+      if (catalogOid === '0' && dependsOn.some(id => found.has(id))) found.add(dumpId);
+  }
+  return entries.filter(entry => found.has(entry.dumpId));
+}
+
 function addParents(
   entry: ArchiveEntry,
   byId: ReadonlyMap<number, ArchiveEntry>,

@@ -36,10 +36,14 @@ export interface Relation {
   isHeap: boolean;
   /** The extension it belongs to. */
   extension: string | null;
+  /** Whether it holds configuration of its extension, which pg_dump takes along. */
+  isConfiguration: boolean;
   /** Whether the patterns take it, and whether they take its rows. */
   isSelected: boolean;
   isDataSelected: boolean;
   canRead: boolean;
+  /** Whether the role may lock it ACCESS SHARE, without which pg_dump cannot even define it. */
+  canLock: boolean;
   /** Whether row-level security would hide rows from this role. */
   hidesRows: boolean;
   /** Main fork, in pages of the server's block size; 0 until {@link readSizes} has filled it in. */
@@ -52,6 +56,8 @@ export interface Relation {
   parents: string[];
   /** Of a sequence: the table whose column it belongs to. */
   owner: { oid: string; isIdentity: boolean } | null;
+  /** What a backup leaves out of it because the role may not read it; only where that was asked for. */
+  missing: { lacks: 'definition' | 'rows'; reason: string } | null;
 }
 
 export interface ServerFacts {
@@ -261,11 +267,11 @@ export async function readNeededRoles(client: pg.Client): Promise<NeededRole[]> 
   }));
 }
 
-/** Large objects of the database, and the oids of those this role may not read. */
+/** How many large objects the database has, how many of them this role may not read, and the oids of the first of those. */
 export async function readLargeObjects(
   client: pg.Client,
   versionNumber: number,
-): Promise<{ count: number; unreadable: string[] }> {
+): Promise<{ count: number; unreadableCount: number; unreadable: string[] }> {
   const isReadable =
     versionNumber >= 180000
       ? "pg_catalog.has_largeobject_privilege(m.oid, 'SELECT')"
@@ -279,11 +285,15 @@ export async function readLargeObjects(
   );
   const unreadable = await queryRows(
     client,
-    `SELECT m.oid FROM pg_catalog.pg_largeobject_metadata m
+    `SELECT m.oid, count(*) OVER () AS all FROM pg_catalog.pg_largeobject_metadata m
      WHERE NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) AND NOT ${isReadable} LIMIT 20`,
     'reading the privileges of the large objects',
   );
-  return { count: Number(all?.count ?? 0), unreadable: unreadable.map(row => text(row.oid)) };
+  return {
+    count: Number(all?.count ?? 0),
+    unreadableCount: Number(unreadable[0]?.all ?? 0),
+    unreadable: unreadable.map(row => text(row.oid)),
+  };
 }
 
 export async function readExtensions(
@@ -337,12 +347,18 @@ function relationsQuery(selection: Selection): string {
       (SELECT e.extname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
        WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0
          AND d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.deptype = 'e') AS extension,
+      EXISTS (SELECT 1 FROM pg_catalog.pg_extension e WHERE c.oid = ANY (e.extconfig)) AS configuration,
       ${selectedCondition(selection)} AS selected,
       NOT ${anyOf(selection.excludeTableData, tableCondition)} AS data_selected,
       -- Null for what has been dropped since: it is not there to be read, but nobody forbids it.
       coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND
         CASE c.relkind WHEN 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'SELECT')
                        ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END, true) AS readable,
+      -- From 16 on other privileges than SELECT allow this lock too.
+      coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND c.relkind IN ('r', 'p') AND pg_catalog.has_table_privilege(c.oid,
+        CASE WHEN current_setting('server_version_num')::int >= 170000 THEN 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, MAINTAIN'
+             WHEN current_setting('server_version_num')::int >= 160000 THEN 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE'
+             ELSE 'SELECT' END), true) AS lockable,
       c.relkind = 'r' AND pg_catalog.row_security_active(c.oid) AS hides_rows,
       CASE WHEN c.relkind = 'r' THEN (
         SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum)::text FROM pg_catalog.pg_attribute a
@@ -374,9 +390,11 @@ function toRelation(row: TextRow): Relation {
     isUnlogged: row.unlogged === 't',
     isHeap: row.heap === 't',
     extension: row.extension ?? null,
+    isConfiguration: row.configuration === 't',
     isSelected: row.selected === 't',
     isDataSelected: row.data_selected === 't',
     canRead: row.readable === 't',
+    canLock: row.lockable === 't',
     hidesRows: row.hides_rows === 't',
     pages: 0,
     sizeBytes: 0,
@@ -384,6 +402,7 @@ function toRelation(row: TextRow): Relation {
     loadVia: via && { schema: via[0], name: via[1] },
     parents: row.parents ? (JSON.parse(row.parents) as string[]) : [],
     owner: owner && { oid: String(owner[0]), isIdentity: owner[1] === 'i' },
+    missing: null,
   };
   if ([relation.schema, relation.name, ...relation.columns].some(name => name.includes('\uFFFD'))) {
     throw notUtf8(`${relation.schema}.${relation.name}`);

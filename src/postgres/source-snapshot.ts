@@ -8,6 +8,7 @@ import { closeClient, openClient, queryRows } from './client.ts';
 import { quoteLiteral, quoteQualified } from './identifiers.ts';
 import { translateDatabaseError } from './server-error.ts';
 import type { DatabaseTarget } from './target.ts';
+import { type Dependent, markUnreadable } from './unreadable.ts';
 
 export interface SourceSnapshot {
   /** For SET TRANSACTION SNAPSHOT and pg_dump --snapshot. */
@@ -19,6 +20,8 @@ export interface SourceSnapshot {
   isWalFlushed: boolean;
   takenAt: Date;
   relations: Relation[];
+  /** What cannot be restored, since it needs what is left out; only with `skip`. */
+  dependents: Dependent[];
 }
 
 const attempts = 10;
@@ -30,6 +33,7 @@ const flushWaitMs = 1_000;
 /**
  * Locks every selected table ACCESS SHARE and takes the snapshot, in a transaction that stays open on `client`:
  * ending it ends the locks and the snapshot's use to others.
+ * @param skip leave out what the role may not read, instead of failing over it; and whether rows are wanted.
  * @throws PgkeepError DATABASE_PRIVILEGE and ROW_SECURITY naming all tables concerned, LOCK_TIMEOUT, CATALOG_UNSTABLE.
  */
 export async function takeSnapshot(
@@ -38,6 +42,7 @@ export async function takeSnapshot(
   selection: Selection,
   lockTimeoutMs: number,
   isStandby: boolean,
+  skip: { withRows: boolean } | undefined,
   signal: AbortSignal | undefined,
 ): Promise<SourceSnapshot> {
   let unsteady = '';
@@ -45,7 +50,8 @@ export async function takeSnapshot(
     if (attempt > 1) await sleep(betweenAttemptsMs);
     throwIfAborted(signal);
     const found = await readRelations(client, selection);
-    requireReadable(found);
+    if (skip === undefined) requireReadable(found);
+    else await markUnreadable(client, found, skip.withRows);
     const wanted = lockable(found);
     await queryRows(
       client,
@@ -56,6 +62,7 @@ export async function takeSnapshot(
     if (lost === undefined) {
       const snapshot = await exportSnapshot(client, isStandby);
       const relations = await readRelations(client, selection);
+      const dependents = skip === undefined ? [] : await markUnreadable(client, relations, skip.withRows);
       // By oid and name: of tables that changed names with each other, others were locked than those meant.
       const locked = new Set(wanted.map(identity));
       const unlocked = lockable(relations).find(relation => !locked.has(identity(relation)));
@@ -65,7 +72,7 @@ export async function takeSnapshot(
           lockable(relations).filter(relation => relation.kind === 'r'),
         );
         const isWalFlushed = isStandby || (await waitForFlush(client, snapshot.walPosition, signal));
-        return { ...snapshot, isWalFlushed, relations };
+        return { ...snapshot, isWalFlushed, relations, dependents };
       }
       unsteady = qualified(unlocked);
     } else {
@@ -109,7 +116,10 @@ export async function requireSameNames(client: pg.Client, relations: readonly Re
 function lockable(relations: readonly Relation[]): Relation[] {
   return relations.filter(
     relation =>
-      relation.isSelected && relation.extension === null && (relation.kind === 'r' || relation.kind === 'p'),
+      relation.isSelected &&
+      relation.extension === null &&
+      relation.missing?.lacks !== 'definition' &&
+      (relation.kind === 'r' || relation.kind === 'p'),
   );
 }
 

@@ -64,10 +64,13 @@ export interface TableEntry {
 }
 
 export interface LeftOutEntry {
+  /** Empty for what is not a relation. */
   schema: string;
   name: string;
   kind: string;
   reason: string;
+  /** Nobody asked for it to be left out: the role may not read it, or what it needs. */
+  missing?: true;
 }
 
 /** A GRANT on the database itself. */
@@ -157,7 +160,13 @@ export interface Manifest {
   /** Ids of the data keys that the backup's segments were sealed with. */
   keys: string[];
   /** A pg_dump custom-format archive: all that is not row data of the tables below. */
-  archive: { programVersion: string; bytes: number; segments: SegmentRef[] };
+  archive: {
+    programVersion: string;
+    bytes: number;
+    segments: SegmentRef[];
+    /** Dump ids of entries to leave out of a restore: they need what is missing from the backup. */
+    unrestorable?: number[];
+  };
   /** Roles that the database needs. */
   roles: NeededRole[];
   extensions: { name: string; version: string; schema: string }[];
@@ -168,6 +177,11 @@ export interface Manifest {
   leftOut: LeftOutEntry[];
   newBytes: number;
   reusedBytes: number;
+}
+
+/** `schema.name`, not quoted; the name alone for what is not a relation. */
+export function leftOutLabel({ schema, name }: Pick<LeftOutEntry, 'schema' | 'name'>): string {
+  return schema === '' ? name : `${schema}.${name}`;
 }
 
 /** Tables with at most this many ranges carry them in the manifest; longer lists go into a table index. */
@@ -299,7 +313,12 @@ const manifestShape = also<Manifest>(
     }),
     keys: listOf(matching(/^[0-9a-f]{32}$/)),
     archive: also<Manifest['archive']>(
-      fields({ programVersion: isText, bytes: isCount, segments: listOf(fields(segmentRef)) }),
+      fields({
+        programVersion: isText,
+        bytes: isCount,
+        segments: listOf(fields(segmentRef)),
+        unrestorable: optional(listOf(isCount)),
+      }),
       ({ bytes, segments }) => bytes === sum(segments, segment => segment.plainBytes),
     ),
     roles: listOf(fields({ name: isText, owns: isFlag, isGranted: isFlag, isNamed: isFlag })),
@@ -307,7 +326,7 @@ const manifestShape = also<Manifest>(
     globals,
     tables: listOf(tableEntry),
     partitioned: listOf(fields({ oid, ...named, parents: listOf(oid) })),
-    leftOut: listOf(fields({ ...named, kind: isText, reason: isText })),
+    leftOut: listOf(fields({ ...named, kind: isText, reason: isText, missing: optional(oneOf(true)) })),
     newBytes: isCount,
     reusedBytes: isCount,
   }),

@@ -38,7 +38,11 @@ export interface BackupMetadata {
   durationMs: number;
   tags: string[];
   reason: string | null;
+  /** Whether it holds all that was asked for. */
   complete: boolean;
+  /** Of an incomplete one: how many relations and other objects are missing, and their names unless these are private. */
+  missingCount?: number;
+  missing?: string[];
 }
 
 const metadataShape = fields({
@@ -60,6 +64,8 @@ const metadataShape = fields({
   tags: listOf(isText),
   reason: orNull(isText),
   complete: isFlag,
+  missingCount: optional(isCount),
+  missing: optional(listOf(isText)),
 });
 
 /** @throws PgkeepError OBJECT_DAMAGED when the object is not a metadata of the backup it is named for. */

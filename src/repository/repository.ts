@@ -334,10 +334,15 @@ export async function findBackup(
   const passedOver = damaged.filter(({ id }) => newest === undefined || id > newest.id);
   if (passedOver[0] !== undefined && (newest === undefined || warn === undefined)) throw passedOver[0].error;
   if (newest === undefined) {
+    const isThere = backups.some(metadata => database === undefined || metadata.database === database);
     throw new PgkeepError(
       'BACKUP_NOT_FOUND',
-      `${storage.location} holds no backup${database === undefined ? '' : ` of database ${database}`} yet`,
-      { hint: 'make one with: pgkeep create' },
+      `${storage.location} holds no ${isThere ? 'complete ' : ''}backup${database === undefined ? '' : ` of database ${database}`} yet`,
+      {
+        hint: isThere
+          ? 'name an incomplete one by its id, as pgkeep list prints it'
+          : 'make one with: pgkeep create',
+      },
     );
   }
   for (const { id, error } of passedOver) {

@@ -1,12 +1,16 @@
 // pgkeep create: takes a backup. The summary goes to stderr; stdout is for --json.
+
+import { PgkeepError } from '../../base/errors.ts';
 import { formatBytes, formatCount, formatDuration, formatQuantity } from '../../base/units.ts';
 import { type CreateBackupResult, createBackup } from '../../operations/create-backup.ts';
+import { leftOutLabel } from '../../repository/manifest.ts';
 import { readEncryptionKey } from '../encryption-key.ts';
 import { printJson } from '../output/json.ts';
 import { type Progress, startProgress } from '../output/progress.ts';
 import { type Style, styleFor } from '../output/style.ts';
+import { singleLine } from '../output/table.ts';
 import { storageOptions } from '../storage-options.ts';
-import type { Invocation } from './command.ts';
+import { FailureAfterResult, type Invocation } from './command.ts';
 
 export async function run(invocation: Invocation<'create'>): Promise<void> {
   const { options, io } = invocation;
@@ -18,6 +22,7 @@ export async function run(invocation: Invocation<'create'>): Promise<void> {
     progress.warn(result.warnings);
     if (options.json) printJson(result, io);
     if (!options.quiet) io.stderr.write(createdText(result, await styleFor(io.stderr, io)));
+    if (!result.complete) throw new FailureAfterResult(partialBackup(result));
   } finally {
     progress.stop();
   }
@@ -42,6 +47,7 @@ function operationOptions(
     excludeTables: options.excludeTables,
     excludeTableData: options.excludeTableData,
     schemaOnly: options.schemaOnly,
+    skipUnreadable: options.skipUnreadable,
     tags: options.tags,
     reason: options.reason,
     compressionLevel: options.compressionLevel,
@@ -55,13 +61,28 @@ function operationOptions(
   };
 }
 
+/** Lines of what is missing from a backup; more are counted. */
+const namedMissing = 100;
+
+/** Names what is missing, a line each. */
+export function partialBackup({ id, leftOut }: CreateBackupResult): PgkeepError {
+  const missing = leftOut.filter(entry => entry.missing);
+  const lines = missing
+    .slice(0, namedMissing)
+    .map(entry => singleLine(`  ${entry.kind} ${leftOutLabel(entry)}: ${entry.reason}`));
+  if (missing.length > lines.length) lines.push(`  and ${missing.length - lines.length} more`);
+  return new PgkeepError('BACKUP_PARTIAL', [`${id} is incomplete; missing from it:`, ...lines].join('\n'), {
+    hint: 'grant the role what it lacks (pgkeep doctor says how) and back up again; what was stored is reused',
+  });
+}
+
 /** What people read at the end of a backup. */
 export function createdText(result: CreateBackupResult, style: Style): string {
   const rows = `${formatQuantity(result.tables, 'table')}, ${formatQuantity(result.rows, 'row')}`;
   const size = `${formatBytes(result.sizeBytes)} in ${formatDuration(result.durationMs)}`;
   const sealed = result.encrypted ? 'encrypted' : 'not encrypted';
   const lines = [
-    `${style.green('backup')} ${style.bold(result.id)} of ${result.database}: ${rows}, ${size}`,
+    `${result.complete ? style.green('backup') : style.yellow('incomplete backup')} ${style.bold(result.id)} of ${result.database}: ${rows}, ${size}`,
     `stored ${formatBytes(result.newBytes)} new, reused ${formatBytes(result.reusedBytes)}, ${sealed}, in ${result.repository}`,
   ];
   if (result.leftOut.length > 0) {

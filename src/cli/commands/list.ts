@@ -47,7 +47,14 @@ const columns: readonly Column<ListedBackup>[] = [
   { title: 'STORED', align: 'right', text: backup => formatBytes(backup.storedBytes) },
   { title: 'NEW', align: 'right', text: backup => formatBytes(backup.newBytes) },
   { title: 'TOOK', align: 'right', text: backup => formatDuration(backup.durationMs) },
+  { title: 'STATE', text: stateText },
   { title: 'VERIFIED', text: backup => verifiedText(backup.verified) },
   { title: 'TAGS', text: backup => backup.tags.join(' ') },
   { title: 'REASON', text: backup => backup.reason ?? '' },
 ];
+
+/** Empty for a backup as it should be. */
+function stateText({ complete, missingCount }: BackupMetadata): string {
+  if (complete) return '';
+  return missingCount === undefined ? 'incomplete' : `incomplete: ${formatCount(missingCount)} missing`;
+}

@@ -1,6 +1,7 @@
 // pgkeep show: what one backup holds, table by table.
 import { formatBytes, formatCount, formatDuration, formatQuantity } from '../../base/units.ts';
 import { type ShownBackup, showBackup } from '../../operations/show-backup.ts';
+import { leftOutLabel } from '../../repository/manifest.ts';
 import { chosenBackup } from '../backup-choice.ts';
 import { readEncryptionKey } from '../encryption-key.ts';
 import { printJson } from '../output/json.ts';
@@ -51,6 +52,12 @@ function facts(shown: ShownBackup, style: Style): string {
     ],
     ['Size', `${formatBytes(shown.sizeBytes)}, stored in ${formatBytes(shown.storedBytes)}`],
     ['Stored', `${formatBytes(shown.newBytes)} new, ${formatBytes(shown.reusedBytes)} reused`],
+    [
+      'Complete',
+      metadata.complete
+        ? ''
+        : `no: ${formatQuantity(metadata.missingCount ?? 0, 'thing')} missing, see below`,
+    ],
     ['Encrypted', metadata.encrypted ? 'yes' : 'no'],
     ['Verified', verifiedText(shown.verified)],
     [
@@ -79,7 +86,8 @@ const tableColumns: readonly Column<ShownBackup['tables'][number]>[] = [
 ];
 
 const leftOutColumns: readonly Column<ShownBackup['leftOut'][number]>[] = [
-  { title: 'NAME', text: left => `${left.schema}.${left.name}` },
+  { title: 'NAME', text: leftOutLabel },
   { title: 'KIND', text: left => left.kind },
+  { title: 'MISSING', text: left => (left.missing ? 'yes' : '') },
   { title: 'WHY', text: left => left.reason },
 ];

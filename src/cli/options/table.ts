@@ -284,6 +284,16 @@ export const optionTable = {
     group: 'What',
     commands: ['create'],
   },
+  skipUnreadable: {
+    type: 'boolean',
+    flags: '--skip-unreadable',
+    env: ['PGKEEP_SKIP_UNREADABLE'],
+    config: 'skipUnreadable',
+    default: false,
+    help: 'leave out what the role may not read; such a backup is marked as incomplete, with exit code 10',
+    group: 'What',
+    commands: ['create'],
+  },
   rolePasswords: {
     type: 'boolean',
     flags: '--role-passwords',

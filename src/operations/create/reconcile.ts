@@ -2,7 +2,9 @@
 // reason why not, or the backup fails.
 import { PgkeepError } from '../../base/errors.ts';
 import type { ArchiveEntry } from '../../postgres/archive-contents.ts';
+import { entriesOf } from '../../postgres/archive-selection.ts';
 import { type Relation, relationKindNames, type Selection } from '../../postgres/catalog.ts';
+import type { Dependent } from '../../postgres/unreadable.ts';
 import type { LeftOutEntry } from '../../repository/manifest.ts';
 
 export interface ReconcileOptions {
@@ -15,6 +17,17 @@ export interface ReconcileOptions {
   read: ReadonlySet<string>;
   /** How many large objects the database has. */
   largeObjects: number;
+  /** Why they are all missing, when the role may not read them. */
+  largeObjectsMissing: string | undefined;
+  /** What cannot be restored, as it needs what the role may not read. */
+  dependents: readonly Dependent[];
+}
+
+export interface Reconciled {
+  /** The relations whose definition or rows are not in the backup, and what needs those, each with the reason. */
+  leftOut: LeftOutEntry[];
+  /** Dump ids of the archive's entries that a restore leaves out. */
+  unrestorable: number[];
 }
 
 /** Why the rows of a selected table are not read by us; `undefined` when they are. */
@@ -24,16 +37,14 @@ export function reasonWithoutRows(
 ): string | undefined {
   if (options.schemaOnly) return 'its rows are left out by --schema-only';
   if (!relation.isDataSelected) return 'its rows are left out by --exclude-table-data';
+  if (relation.missing !== null) return relation.missing.reason;
   if (relation.isUnlogged && options.isStandby)
     return 'it is unlogged, and a standby has no rows of unlogged tables';
   return undefined;
 }
 
-/**
- * @returns the relations whose definition or rows are not in the backup, each with the reason.
- * @throws PgkeepError BACKUP_INCOMPLETE naming every relation that is missing without a reason.
- */
-export function reconcile(options: ReconcileOptions): LeftOutEntry[] {
+/** @throws PgkeepError BACKUP_INCOMPLETE naming every relation that is missing without a reason. */
+export function reconcile(options: ReconcileOptions): Reconciled {
   const leftOut: LeftOutEntry[] = [];
   const unexplained: string[] = [];
   const defined = new Set<string>();
@@ -50,6 +61,10 @@ export function reconcile(options: ReconcileOptions): LeftOutEntry[] {
     const label = `${relation.schema}.${relation.name}`;
     const entry = { schema: relation.schema, name: relation.name, kind: relationKindNames[relation.kind] };
     if (relation.extension !== null) {
+      if (relation.missing !== null) {
+        leftOut.push({ ...entry, reason: relation.missing.reason, missing: true });
+        continue;
+      }
       if (!withData.has(relation.oid)) {
         leftOut.push({ ...entry, reason: `it belongs to the extension ${relation.extension}` });
       }
@@ -60,24 +75,33 @@ export function reconcile(options: ReconcileOptions): LeftOutEntry[] {
       leftOut.push({ ...entry, reason: 'it is left out by the options' });
       continue;
     }
+    if (relation.missing?.lacks === 'definition') {
+      if (defined.has(relation.oid)) unexplained.push(`${label} is in the archive although it was left out`);
+      leftOut.push({ ...entry, reason: relation.missing.reason, missing: true });
+      continue;
+    }
     if (!defined.has(relation.oid)) {
       unexplained.push(`the definition of ${entry.kind} ${label} is not in the archive`);
       continue;
     }
     const problem = checkRows(relation, options, withData);
-    if (problem?.isExplained) leftOut.push({ ...entry, reason: problem.reason });
-    else if (problem !== undefined) unexplained.push(problem.reason);
+    if (problem?.isExplained) {
+      const isMissing = problem.reason === relation.missing?.reason;
+      leftOut.push({ ...entry, reason: problem.reason, ...(isMissing && { missing: true }) });
+    } else if (problem !== undefined) unexplained.push(problem.reason);
   }
   if (options.largeObjects > 0 && !options.archive.some(entry => largeObjectKinds.has(entry.kind))) {
-    const reason = reasonWithoutLargeObjects(options);
-    if (reason === undefined) unexplained.push('the large objects are not in the archive');
-    else
-      leftOut.push({
-        schema: '',
-        name: `${options.largeObjects} large objects`,
-        kind: 'large object',
-        reason,
-      });
+    const chosen = reasonWithoutLargeObjects(options);
+    const entry = { schema: '', name: `${options.largeObjects} large objects`, kind: 'large object' };
+    if (chosen !== undefined) leftOut.push({ ...entry, reason: chosen });
+    else if (options.largeObjectsMissing !== undefined)
+      leftOut.push({ ...entry, reason: options.largeObjectsMissing, missing: true });
+    else unexplained.push('the large objects are not in the archive');
+  }
+  for (const dependent of options.dependents) {
+    if (partsOfTables.has(dependent.kind) || entriesOf(options.archive, [dependent]).length === 0) continue;
+    const { identity: name, kind, reason } = dependent;
+    leftOut.push({ schema: '', name, kind, reason, missing: true });
   }
   if (unexplained.length > 0) {
     throw new PgkeepError(
@@ -89,8 +113,11 @@ export function reconcile(options: ReconcileOptions): LeftOutEntry[] {
       },
     );
   }
-  return leftOut;
+  return { leftOut, unrestorable: entriesOf(options.archive, options.dependents).map(entry => entry.dumpId) };
 }
+
+/** What goes with its table without a word, whether or not this version of pg_dump thinks of that. */
+const partsOfTables = new Set(['publication relation', 'statistics object']);
 
 /** Why large objects are not taken; `undefined` when they are. */
 export function reasonWithoutLargeObjects(options: {
@@ -130,6 +157,7 @@ function checkRows(
       if (options.schemaOnly) return { isExplained: true, reason: 'its value is left out by --schema-only' };
       if (!relation.isDataSelected)
         return { isExplained: true, reason: 'its value is left out by --exclude-table-data' };
+      if (relation.missing !== null) return { isExplained: true, reason: relation.missing.reason };
       if (relation.isUnlogged && options.isStandby)
         return {
           isExplained: true,

@@ -18,8 +18,12 @@ export interface SchemaArchiveOptions {
   snapshotId: string;
   selection: Selection;
   schemaOnly: boolean;
-  /** Tables whose rows are read elsewhere. */
+  /** Relations that the role may not even define. */
+  without: readonly Relation[];
+  /** Relations whose rows are read elsewhere, or may not be read. */
   withoutData: readonly Relation[];
+  /** All of them, though some may not be readable. */
+  withoutLargeObjects: boolean;
   /** How long pg_dump waits for locks of its own: on what belongs to extensions. */
   lockWaitMs: number;
   /** What pg_dump says without failing, such as subscriptions it may not read. */
@@ -71,7 +75,10 @@ function dumpArguments(options: SchemaArchiveOptions): string[] {
   args.push(...selection.schemas.map(pattern => `--schema=${pattern}`));
   args.push(...selection.excludeSchemas.map(pattern => `--exclude-schema=${pattern}`));
   args.push(...selection.tables.map(pattern => `--table=${pattern}`));
-  args.push(...selection.excludeTables.map(pattern => `--exclude-table=${pattern}`));
+  const excludeTables = [...selection.excludeTables, ...patternsForTables(options.without)];
+  args.push(...excludeTables.map(pattern => `--exclude-table=${pattern}`));
+  // The short form, as the long one was renamed.
+  if (options.withoutLargeObjects) args.push('-B');
   if (options.schemaOnly) {
     args.push('--schema-only');
   } else {
@@ -81,7 +88,7 @@ function dumpArguments(options: SchemaArchiveOptions): string[] {
   if (args.reduce((bytes, arg) => bytes + Buffer.byteLength(arg) + 9, 0) > maxArgumentBytes) {
     throw new PgkeepError(
       'PROGRAM_FAILED',
-      `${options.withoutData.length} tables are too many for one call of pg_dump`,
+      `${options.without.length + options.withoutData.length} tables are too many for one call of pg_dump`,
       {
         hint: 'make several backups with --schema',
       },

@@ -4,13 +4,20 @@ import { PgkeepError } from '../../base/errors.ts';
 import type { ArchiveEntry } from '../../postgres/archive-contents.ts';
 import { leaveOutDangling, selectTables } from '../../postgres/archive-selection.ts';
 import { matchesTable } from '../../postgres/pattern.ts';
-import type { Manifest, TableEntry } from '../../repository/manifest.ts';
+import {
+  type LeftOutEntry,
+  leftOutLabel,
+  type Manifest,
+  type TableEntry,
+} from '../../repository/manifest.ts';
 
 export interface SelectedParts {
   entries: ArchiveEntry[];
   tables: TableEntry[];
 }
 
+/** Of what an incomplete backup lacks, so much is named. */
+const namedMissing = 20;
 const dataKinds = new Set(['MATERIALIZED VIEW DATA', 'BLOB', 'BLOBS', 'BLOB METADATA']);
 const ofLargeObject = /^(COMMENT|ACL|SECURITY LABEL) - LARGE OBJECTS? /;
 
@@ -102,12 +109,24 @@ function completeEntries(
   warn: (message: string) => void,
 ): ArchiveEntry[] {
   const { schemas, excludeSchemas, tables, excludeTables } = manifest.options;
-  if ([schemas, excludeSchemas, tables, excludeTables].every(patterns => patterns.length === 0)) return all;
-  const { entries, leftOut } = leaveOutDangling(all);
+  const missing = manifest.leftOut.filter(entry => entry.missing);
+  if (missing.length > 0) warn(describeMissing(manifest.backup, missing));
+  const hasAll =
+    missing.length === 0 &&
+    [schemas, excludeSchemas, tables, excludeTables].every(patterns => patterns.length === 0);
+  if (hasAll) return all;
+  const unrestorable = new Set(manifest.archive.unrestorable);
+  const { entries, leftOut } = leaveOutDangling(all.filter(entry => !unrestorable.has(entry.dumpId)));
   for (const entry of leftOut) {
     warn(`left out, as it needs a table that is not in the backup: ${entry.text}`);
   }
   return entries;
+}
+
+function describeMissing(backup: string, missing: readonly LeftOutEntry[]): string {
+  const named = missing.slice(0, namedMissing).map(entry => `${leftOutLabel(entry)} (${entry.reason})`);
+  const more = missing.length > named.length ? [`and ${missing.length - named.length} more`] : [];
+  return `${backup} is incomplete: it lacks ${[...named, ...more].join(', ')}`;
 }
 
 /** Rows that are loaded through the root of a partitioned table need all of it. */

@@ -28,6 +28,7 @@ const created: CreateBackupResult = {
   newSegments: 14,
   reusedSegments: 1,
   encrypted: true,
+  complete: true,
   leftOut: [],
   globals: { included: true },
   warnings: [],

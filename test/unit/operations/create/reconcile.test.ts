@@ -53,7 +53,9 @@ function run({
     isStandby,
     read: new Set(read.map(({ oid }) => oid)),
     largeObjects: 0,
-  });
+    largeObjectsMissing: undefined,
+    dependents: [],
+  }).leftOut;
 }
 
 const table = sampleRelation({ name: 'table' });

@@ -14,9 +14,11 @@ export function sampleRelation(change: Partial<Relation> = {}): Relation {
     isUnlogged: false,
     isHeap: true,
     extension: null,
+    isConfiguration: false,
     isSelected: true,
     isDataSelected: true,
     canRead: true,
+    canLock: true,
     hidesRows: false,
     pages: 0,
     sizeBytes: (change.pages ?? 0) * 8192,
@@ -24,6 +26,7 @@ export function sampleRelation(change: Partial<Relation> = {}): Relation {
     parents: [],
     loadVia: null,
     owner: null,
+    missing: null,
     ...change,
   };
 }
