@@ -54,7 +54,7 @@ const columns: readonly Column<ListedBackup>[] = [
 ];
 
 /** Empty for a backup as it should be. */
-function stateText({ complete, missingCount }: BackupMetadata): string {
+function stateText({ complete, missingCount }: ListedBackup): string {
   if (complete) return '';
   return missingCount === undefined ? 'incomplete' : `incomplete: ${formatCount(missingCount)} missing`;
 }

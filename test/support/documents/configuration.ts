@@ -103,7 +103,11 @@ export function configSchema(): string {
     additionalProperties: false,
     properties,
   };
-  return `${JSON.stringify(schema, null, 2)}\n`;
+  // Short lists on one line.
+  const text = JSON.stringify(schema, null, 2).replaceAll(/\[\s+([^[\]]*?)\s+\]/g, (_, items: string) => {
+    return `[${items.replaceAll(/\s*\n\s*/g, ' ')}]`;
+  });
+  return `${text}\n`;
 }
 
 function schemaOf(row: OptionRow): object {
