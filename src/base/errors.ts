@@ -59,6 +59,14 @@ export const errorTable = {
     kind: 'repository',
     meaning: 'the storage did not answer, or failed for a reason of its own',
   },
+  STORAGE_NOT_FOUND: {
+    kind: 'repository',
+    meaning: 'the bucket, the container or the account that should hold the repository does not exist',
+  },
+  STORAGE_CREDENTIALS: {
+    kind: 'repository',
+    meaning: 'the storage does not accept the credentials, or none were found',
+  },
   STORAGE_DENIED: { kind: 'repository', meaning: 'the storage refused access' },
   STORAGE_FULL: { kind: 'repository', meaning: 'the storage has no space left' },
 

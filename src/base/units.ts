@@ -17,6 +17,25 @@ export function parseDuration(text: string): number | undefined {
   return Number.isSafeInteger(Math.round(totalMs)) ? Math.round(totalMs) : undefined;
 }
 
+const sizeUnits: Readonly<Record<string, number>> = {
+  k: 1024,
+  m: 1024 ** 2,
+  g: 1024 ** 3,
+  kb: 1e3,
+  mb: 1e6,
+  gb: 1e9,
+};
+
+/**
+ * Reads `512KiB`, `10M`, `1.5GiB` (powers of 1024) or `10MB` (of 1000); the result is in bytes.
+ * A bare number gives undefined, as does anything else: tools disagree on what its unit would be.
+ */
+export function parseBytes(text: string): number | undefined {
+  const [, amount, unit = ''] = /^(\d+(?:\.\d+)?) ?([kmg](?:i?b)?)$/i.exec(text.trim()) ?? [];
+  const size = sizeUnits[unit.toLowerCase().replace('ib', '')];
+  return amount === undefined || size === undefined ? undefined : Math.round(Number(amount) * size);
+}
+
 /** `340 ms`, `2.3 s`, `4 min 05 s`, `3 h 12 min`. */
 export function formatDuration(durationMs: number): string {
   if (durationMs < 999.5) return `${Math.round(durationMs)} ms`;

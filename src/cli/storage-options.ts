@@ -3,11 +3,18 @@ import type { StorageOptions } from '../storage/storage-options.ts';
 import type { OptionsOf } from './options/table.ts';
 
 type All = OptionsOf<'list'>;
-type Used = { [N in keyof All as N extends `s3${string}` ? N : never]: All[N] };
+type Used = {
+  [N in keyof All as N extends `s3${string}` | 'limitUpload' | 'limitDownload' ? N : never]: All[N];
+};
 
 /** How the storage of a command's repository is reached. */
 export function storageOptions(options: Used): StorageOptions {
+  const { limitUpload, limitDownload } = options;
+  const isLimited = limitUpload !== undefined || limitDownload !== undefined;
   return {
+    ...(isLimited && {
+      limits: { uploadBytesPerSecond: limitUpload, downloadBytesPerSecond: limitDownload },
+    }),
     s3: {
       endpoint: options.s3Endpoint,
       region: options.s3Region,

@@ -1,9 +1,17 @@
 // The one place that knows every storage backend: turns a repository's address into a storage. A backend is loaded when
 // an address asks for it: the libraries of providers take long to load.
 import { PgkeepError } from '../base/errors.ts';
+import { CountingStorage, type Traffic } from './counting-storage.ts';
+import { LimitedStorage } from './limited-storage.ts';
 import { LocalStorage } from './local/local-storage.ts';
+import { RetryingStorage } from './retrying-storage.ts';
 import type { Storage } from './storage.ts';
 import type { StorageOptions } from './storage-options.ts';
+
+export interface OpenedStorage extends Storage {
+  /** What was asked of it so far. */
+  readonly traffic: Readonly<Traffic>;
+}
 
 /**
  * Opens the storage at an address: a folder path, or a URL with a scheme. Touches nothing yet.
@@ -12,8 +20,22 @@ import type { StorageOptions } from './storage-options.ts';
  */
 export async function openStorage(
   address: string,
-  _options: StorageOptions = {},
-  _signal?: AbortSignal,
+  options: StorageOptions = {},
+  signal?: AbortSignal,
+): Promise<OpenedStorage> {
+  const backend = await openBackend(address, options, signal);
+  const counting = new CountingStorage(backend);
+  let storage: Storage = counting;
+  if (options.limits !== undefined) storage = new LimitedStorage(storage, options.limits, signal);
+  // A folder fails for reasons that waiting does not end.
+  if (!(backend instanceof LocalStorage)) storage = new RetryingStorage(storage, signal);
+  return Object.assign(storage, { traffic: counting.traffic });
+}
+
+async function openBackend(
+  address: string,
+  options: StorageOptions,
+  signal: AbortSignal | undefined,
 ): Promise<Storage> {
   const scheme = /^([a-z][a-z0-9+.-]+):\/\//i.exec(address)?.[1]?.toLowerCase();
   switch (scheme) {
@@ -21,9 +43,13 @@ export async function openStorage(
       return new LocalStorage(address);
     case 'file':
       return new LocalStorage(decodeURIComponent(new URL(address).pathname));
+    case 's3': {
+      const { S3Storage } = await import('./s3/s3-storage.ts');
+      return new S3Storage(address, options.s3, signal);
+    }
     default:
       throw new PgkeepError('OPTION_INVALID', `repositories at ${scheme}:// are not supported`, {
-        hint: 'give a folder, as in --repository ./backups',
+        hint: 'give a folder, as in --repository ./backups, or s3://bucket/prefix',
       });
   }
 }

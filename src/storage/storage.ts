@@ -13,7 +13,7 @@ export const maxObjectBytes = 16 * 1024 * 1024;
 export interface StoredObject {
   name: string;
   sizeBytes: number;
-  /** By the storage's clock. */
+  /** By the storage's clock, which may tell no more than seconds. */
   modified: Date;
 }
 

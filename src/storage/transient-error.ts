@@ -1,12 +1,20 @@
 // A failure of a storage that may pass: the one kind of error that is worth asking again for.
 import { type ErrorDetails, PgkeepError } from '../base/errors.ts';
 
-export class TransientError extends PgkeepError {
+export interface TransientDetails extends ErrorDetails {
+  /** Whether the storage itself said so, rather than nobody having answered. */
+  isAnswer?: boolean;
   /** How long the storage asked to be left alone. */
-  readonly retryAfterMs: number | undefined;
+  retryAfterMs?: number | undefined;
+}
 
-  constructor(message: string, details: ErrorDetails & { retryAfterMs?: number | undefined } = {}) {
+export class TransientError extends PgkeepError {
+  readonly isAnswer: boolean;
+  readonly retryAfterMs: number;
+
+  constructor(message: string, details: TransientDetails = {}) {
     super('STORAGE_UNREACHABLE', message, details);
-    this.retryAfterMs = details.retryAfterMs;
+    this.isAnswer = details.isAnswer ?? false;
+    this.retryAfterMs = details.retryAfterMs ?? 0;
   }
 }

@@ -90,9 +90,12 @@ test('the folder may be given by a link, by a file:// URL and relative to the wo
   expect((await openStorage('backups')).location).toBe(join(process.cwd(), 'backups'));
 });
 
-test.each(['s3://bucket/prefix', 'S3://bucket', 'https://host/x'])('no backend serves %s', async address => {
-  await expect(openStorage(address)).rejects.toMatchObject({ code: 'OPTION_INVALID' });
-});
+test.each(['tape://drive/prefix', 'TAPE://drive', 'https://host/x'])(
+  'no backend serves %s',
+  async address => {
+    await expect(openStorage(address)).rejects.toMatchObject({ code: 'OPTION_INVALID' });
+  },
+);
 
 test('a full disk is STORAGE_FULL, nothing of the object is visible, and what was there stays whole', async () => {
   await using folder = makeTempFolder('full-disk');

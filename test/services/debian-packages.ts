@@ -17,7 +17,7 @@ export interface UnpackRequest {
   packages: readonly string[];
   /** Appears whole or not at all. Programs find their libraries by this path: it cannot be moved afterwards. */
   folder: string;
-  /** Folders inside, relative, whose programs are made to run. */
+  /** Folders inside, relative, whose programs are made to run. Without any, whoever runs a program names the loader. */
   programFolders: readonly string[];
   /** Paths inside, relative, that are not wanted; the last part may begin or end with `*`. */
   without: readonly string[];
@@ -38,14 +38,13 @@ export async function unpackDebianPackages(request: UnpackRequest): Promise<void
     await chmod(staging, 0o755);
     const root = join(staging, 'root');
     await mkdir(root, { mode: 0o755 });
+    const isPatched = request.programFolders.length > 0;
     // patchelf comes from the same suite: it runs on the loader it is about to name in the others.
-    const archives = await downloadWithDependencies(join(staging, 'apt'), request.suite, [
-      ...request.packages,
-      'patchelf',
-    ]);
+    const packages = isPatched ? [...request.packages, 'patchelf'] : request.packages;
+    const archives = await downloadWithDependencies(join(staging, 'apt'), request.suite, packages);
     for (const archive of archives) await runProgram('dpkg-deb', ['-x', archive, root]);
     for (const pattern of request.without) await removeMatching(root, pattern);
-    await pointToOwnLibraries(root, request.folder, request.programFolders);
+    if (isPatched) await pointToOwnLibraries(root, request.folder, request.programFolders);
     await rename(root, request.folder).catch((error: unknown) => {
       // Another run was first and made the same.
       if (!existsSync(request.folder)) throw error;

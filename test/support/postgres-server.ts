@@ -6,12 +6,12 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { chmod, chown, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import pg from 'pg';
 import { killAfterExit, removeAfterExit } from './after-exit.ts';
+import { freePort } from './free-port.ts';
 import { findServerPrograms, type ServerPrograms } from './postgres-programs.ts';
 import { type ServerAccount, serverAccount } from './server-account.ts';
 import { makeTempFolder, type TempFolder } from './temp-folder.ts';
@@ -182,7 +182,7 @@ class TestServer implements Server {
     const server = new TestServer(cluster);
     try {
       for (let attempt = 1; ; attempt += 1) {
-        server.port = await findFreePort();
+        server.port = await freePort();
         try {
           await server.start();
           return server;
@@ -389,19 +389,4 @@ async function runAs(account: ServerAccount, program: string, args: readonly str
 // Only what the programs need: the tests' own PG* variables and secrets are none of the server's business.
 function serverEnvironment(): Record<string, string> {
   return { PATH: process.env.PATH ?? '/usr/bin:/bin', LC_ALL: 'C.UTF-8', TZ: 'UTC' };
-}
-
-// Below the range from which outgoing connections get theirs, so that a stopped server finds its port free again.
-async function findFreePort(): Promise<number> {
-  for (;;) {
-    const port = 12_000 + Math.floor(Math.random() * 20_000);
-    const probe = createServer();
-    const isFree = await new Promise<boolean>(resolve => {
-      probe.once('error', () => resolve(false));
-      probe.listen(port, '127.0.0.1', () => resolve(true));
-    });
-    if (!isFree) continue;
-    await new Promise(resolve => probe.close(resolve));
-    return port;
-  }
 }

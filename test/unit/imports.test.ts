@@ -143,7 +143,11 @@ test('only what needs them uses packages, and built-in modules are written as su
   }
   const users = Object.fromEntries([...packages].map(([name, folders]) => [name, [...folders].sort()]));
   for (const [name, folders] of Object.entries(users)) {
-    const allowed = name.startsWith('pg') ? ['operations', 'postgres'] : ['cli'];
+    const allowed = name.startsWith('pg')
+      ? ['operations', 'postgres']
+      : name.startsWith('@')
+        ? ['storage']
+        : ['cli'];
     expect(allowed, `${name} in ${folders.join()}`).toEqual(expect.arrayContaining(folders));
   }
   const declared = JSON.parse(readFileSync(resolve(source, '../package.json'), 'utf8')).dependencies;

@@ -2,7 +2,7 @@
 import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 import { Secret } from '../../base/secret.ts';
-import { formatCount, parseDuration } from '../../base/units.ts';
+import { formatCount, parseBytes, parseDuration } from '../../base/units.ts';
 import type { OptionRow } from './table.ts';
 
 export type OptionValue = string | number | boolean | readonly string[] | Date | Secret;
@@ -35,6 +35,8 @@ export function parseText(row: OptionRow, text: string, context: ValueContext): 
       return (
         parseDuration(text) ?? new InvalidValue(`${quote(text)} is not a time such as 500ms, 30s, 5m or 2h`)
       );
+    case 'size':
+      return parseSize(text);
     case 'time':
       return parseTime(text, context.now);
     case 'list':
@@ -81,6 +83,13 @@ function oneOf(choices: readonly string[] | undefined, text: string): string | I
   if (choices === undefined) return text;
   const chosen = choices.find(choice => choice.toLowerCase() === text.trim().toLowerCase());
   return chosen ?? new InvalidValue(`${quote(text)} is not one of ${choices.join(', ')}`);
+}
+
+function parseSize(text: string): number | InvalidValue {
+  const bytes = parseBytes(text);
+  return bytes === undefined || bytes === 0
+    ? new InvalidValue(`${quote(text)} is not a size such as 512KiB, 10MiB or 1GiB`)
+    : bytes;
 }
 
 function parseBoolean(text: string): boolean | InvalidValue {

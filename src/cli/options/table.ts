@@ -32,6 +32,8 @@ export type OptionRow = Row &
     | { type: 'integer'; default?: number; min: number; max: number }
     /** Written as `30s`; resolved to milliseconds. */
     | { type: 'duration'; default?: string }
+    /** Written as `10MiB`; resolved to bytes. */
+    | { type: 'size'; default?: never }
     /** Given by repeating the flag; with a separator also several in one. */
     | { type: 'list'; default?: never; separator?: ',' }
   );
@@ -62,6 +64,24 @@ export const optionTable = {
     type: 'string',
     env: ['BACKUP_STORAGE_TYPE'],
     help: 'the kind of storage: local (the folder BACKUP_STORAGE_PATH), or s3 (BACKUP_STORAGE_PATH is a prefix in its bucket)',
+    group: 'Storage',
+    commands: repositoryCommands,
+  },
+  limitUpload: {
+    type: 'size',
+    flags: '--limit-upload <rate>',
+    env: ['PGKEEP_LIMIT_UPLOAD'],
+    config: 'limitUpload',
+    help: 'send no more than so much a second, such as 10MiB',
+    group: 'Storage',
+    commands: repositoryCommands,
+  },
+  limitDownload: {
+    type: 'size',
+    flags: '--limit-download <rate>',
+    env: ['PGKEEP_LIMIT_DOWNLOAD'],
+    config: 'limitDownload',
+    help: 'read no more than so much a second',
     group: 'Storage',
     commands: repositoryCommands,
   },
@@ -519,7 +539,7 @@ type ValueOf<R extends OptionRow> = R extends { type: 'list' }
     ? GivenValueOf<R>
     : GivenValueOf<R> | undefined;
 
-type GivenValueOf<R extends OptionRow> = R extends { type: 'integer' | 'duration' }
+type GivenValueOf<R extends OptionRow> = R extends { type: 'integer' | 'duration' | 'size' }
   ? number
   : R extends { type: 'boolean' }
     ? boolean

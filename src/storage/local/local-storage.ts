@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { link, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { foreignCode, PgkeepError } from '../../base/errors.ts';
+import { objectMissing, objectTooLarge, requireObjectSize } from '../object-errors.ts';
 import { requireObjectName } from '../object-name.ts';
 import { maxObjectBytes, type PutOptions, type Storage, type StoredObject } from '../storage.ts';
 
@@ -17,8 +18,7 @@ export class LocalStorage implements Storage {
 
   async put(name: string, bytes: Buffer, options: PutOptions = {}): Promise<'stored' | 'exists'> {
     const target = this.#pathOf(name);
-    if (bytes.length > maxObjectBytes)
-      throw new PgkeepError('INTERNAL', `${name} is too large for an object: ${bytes.length} bytes`);
+    requireObjectSize(name, bytes);
     const folder = path.dirname(target);
     // The dot keeps the unfinished file out of listings.
     const beside = path.join(folder, `.${path.basename(target)}.${randomBytes(6).toString('hex')}.tmp`);
@@ -54,16 +54,12 @@ export class LocalStorage implements Storage {
       await using handle = await open(target, 'r');
       const { size } = await handle.stat();
       if (size > maxObjectBytes) {
-        throw new PgkeepError('OBJECT_DAMAGED', `${name} is damaged: it is larger than an object can be`, {
-          context: { object: name, sizeBytes: size },
-        });
+        throw objectTooLarge(name, size);
       }
       return await handle.readFile();
     } catch (error) {
       if (isAbsence(error)) {
-        throw new PgkeepError('OBJECT_MISSING', `${name} is missing from ${this.location}`, {
-          context: { object: name },
-        });
+        throw objectMissing(name, this.location);
       }
       throw translate(error, target);
     }

@@ -22,7 +22,7 @@ file turned on is turned off by its flag with \`no-\` in front (\`--no-private-m
 ## Secrets
 
 The encryption key has neither a flag nor a place in the configuration file: flags show up in the list of processes,
-and configuration files are committed. Set \`BACKUP_ENCRYPTION_KEY\` in the environment or in \`.env\`, or put the key in a
+and configuration files are committed. The secrets of storages have neither as well. Set \`BACKUP_ENCRYPTION_KEY\` in the environment or in \`.env\`, or put the key in a
 file and name the file. Passwords of databases belong in \`DATABASE_URL\` and \`RESTORE_DATABASE_URL\`, in \`PGPASSWORD\`, or in
 \`~/.pgpass\`. A URL given as a flag may hold a password, but brings a warning; in the configuration file it is refused.
 
@@ -38,6 +38,7 @@ Without a URL the database is the one that libpq's variables name: \`PGHOST\`, \
 | number | \`4\` | \`4\` |
 | yes or no | the flag alone; \`true\`, \`yes\`, \`on\`, \`1\` or \`false\`, \`no\`, \`off\`, \`0\` in the environment | \`true\`, \`false\` |
 | time span | \`500ms\`, \`30s\`, \`5m\`, \`1h30m\`, \`7d\` | \`"30s"\` |
+| rate | \`512KiB\`, \`10MiB\`, \`10MB\` | \`"10MiB"\` |
 | list | the flag repeated | \`["public.a", "public.b"]\` |
 | file, folder | from the working folder; \`~/\` is the home folder | from the folder of the configuration file |
 
@@ -118,6 +119,8 @@ function schemaOf(row: OptionRow): object {
       return { type: 'integer', minimum: row.min, maximum: row.max, default: row.default };
     case 'duration':
       return { type: 'string', pattern: '^(0|(\\d+(\\.\\d+)?(ms|[smhdw]))+)$', default: row.default };
+    case 'size':
+      return { type: 'string', pattern: '^\\d+(\\.\\d+)? ?[KMGkmg]([Ii]?[Bb])?$' };
     case 'list':
       return { type: 'array', items: { type: 'string', minLength: 1 } };
     case 'string':

@@ -1,0 +1,127 @@
+// Asks a remote storage again after failures that may pass: the only place where requests are repeated.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { PgkeepError, throwIfAborted } from '../base/errors.ts';
+import type { PutOptions, Storage, StoredObject } from './storage.ts';
+import { TransientError } from './transient-error.ts';
+
+export interface RetryPolicy {
+  /** The first wait; each further one is twice as long. */
+  firstWaitMs: number;
+  longestWaitMs: number;
+  /** How long a storage that has answered before may fail: as long as a restart takes, but a run holds locks meanwhile. */
+  patienceMs: number;
+  /** How often a storage is asked that has never answered: its address is as likely to be wrong. */
+  unansweredAttempts: number;
+}
+
+const defaultPolicy: RetryPolicy = {
+  firstWaitMs: 250,
+  longestWaitMs: 16_000,
+  patienceMs: 120_000,
+  unansweredAttempts: 5,
+};
+
+export class RetryingStorage implements Storage {
+  readonly location: string;
+  readonly #inner: Storage;
+  readonly #signal: AbortSignal | undefined;
+  readonly #policy: RetryPolicy;
+  #hasAnswered = false;
+
+  /** @param signal ends the waiting. */
+  constructor(inner: Storage, signal?: AbortSignal, policy: RetryPolicy = defaultPolicy) {
+    this.location = inner.location;
+    this.#inner = inner;
+    this.#signal = signal;
+    this.#policy = policy;
+  }
+
+  /**
+   * A put that failed may have been done, or be done yet: what then exists is compared with what was to be stored, so
+   * that a run does not take its own object for somebody else's. Storing the same bytes twice is harmless.
+   */
+  async put(name: string, bytes: Buffer, options: PutOptions = {}): Promise<'stored' | 'exists'> {
+    let hasFailed = false;
+    const outcome = await this.#patiently(() =>
+      this.#inner.put(name, bytes, options).catch(error => {
+        hasFailed = true;
+        throw error;
+      }),
+    );
+    if (outcome === 'stored' || !hasFailed) return outcome;
+    return bytes.equals(await this.get(name)) ? 'stored' : 'exists';
+  }
+
+  get(name: string): Promise<Buffer> {
+    return this.#patiently(() => this.#inner.get(name));
+  }
+
+  stat(name: string): Promise<StoredObject | undefined> {
+    return this.#patiently(() => this.#inner.stat(name));
+  }
+
+  /** A listing that fails half-way begins again and passes over what was given already. */
+  async *list(prefix: string): AsyncIterable<StoredObject> {
+    const given = new Set<string>();
+    let objects = this.#inner.list(prefix)[Symbol.asyncIterator]();
+    const next = async () => {
+      try {
+        return await objects.next();
+      } catch (error) {
+        objects = this.#inner.list(prefix)[Symbol.asyncIterator]();
+        throw error;
+      }
+    };
+    for (;;) {
+      const { done, value } = await this.#patiently(next);
+      if (done) return;
+      if (given.has(value.name)) continue;
+      given.add(value.name);
+      yield value;
+    }
+  }
+
+  remove(names: readonly string[]): Promise<void> {
+    return this.#patiently(() => this.#inner.remove(names));
+  }
+
+  close(): Promise<void> {
+    return this.#inner.close();
+  }
+
+  /** @throws PgkeepError what the last attempt failed with; INTERRUPTED. */
+  async #patiently<T>(ask: () => Promise<T>): Promise<T> {
+    const { firstWaitMs, longestWaitMs, patienceMs, unansweredAttempts } = this.#policy;
+    let failedSince: number | undefined;
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const result = await ask();
+        this.#hasAnswered = true;
+        return result;
+      } catch (error) {
+        throwIfAborted(this.#signal);
+        if (!(error instanceof TransientError)) throw error;
+        this.#hasAnswered ||= error.isAnswer;
+        failedSince ??= Date.now();
+        const doublings = Math.min(attempt - 1, 30);
+        const waitMs = Math.min(longestWaitMs, firstWaitMs * 2 ** doublings) * (0.5 + Math.random() / 2);
+        const wholeWaitMs = Math.max(waitMs, error.retryAfterMs);
+        const hasTime = Date.now() - failedSince + wholeWaitMs <= patienceMs;
+        if (!(this.#hasAnswered ? hasTime : attempt < unansweredAttempts)) throw givenUp(error, attempt);
+        await sleep(wholeWaitMs, undefined, { ...(this.#signal && { signal: this.#signal }) }).catch(
+          () => undefined,
+        );
+        throwIfAborted(this.#signal);
+      }
+    }
+  }
+}
+
+function givenUp(error: TransientError, attempts: number): PgkeepError {
+  const tries = attempts === 1 ? '' : ` (tried ${attempts} times)`;
+  return new PgkeepError(error.code, `${error.message}${tries}`, {
+    ...(error.hint !== undefined && { hint: error.hint }),
+    context: { ...error.context, attempts },
+    cause: error,
+  });
+}

@@ -1,0 +1,283 @@
+// Storage in an S3 bucket: AWS, or whatever speaks its language. Every object is one request with one buffer; nothing
+// is done in parts. Requests are sent once: repeating them is the business of the wrapper around every remote storage.
+import {
+  DeleteObjectCommand,
+  GetObjectCommand,
+  HeadObjectCommand,
+  ListObjectsV2Command,
+  PutObjectCommand,
+  type PutObjectCommandInput,
+  S3Client,
+  type S3ClientConfig,
+  type StorageClass,
+} from '@aws-sdk/client-s3';
+import { PgkeepError } from '../../base/errors.ts';
+import { objectMissing, objectTooLarge, requireObjectSize } from '../object-errors.ts';
+import { isObjectName, requireObjectName } from '../object-name.ts';
+import { maxObjectBytes, type PutOptions, type Storage, type StoredObject } from '../storage.ts';
+import type { S3Options } from '../storage-options.ts';
+import { HttpHandler, type HttpTimeouts, ResponseTooLarge } from './http-handler.ts';
+import { parseS3Address } from './s3-address.ts';
+import { describeFailure, isUnexplained, translateS3Error } from './s3-errors.ts';
+
+/** The store may take its time to answer, but a run holds locks while it waits. */
+const defaultTimeouts: HttpTimeouts = { connectMs: 10_000, idleMs: 30_000 };
+const removesAtOnce = 16;
+
+export class S3Storage implements Storage {
+  readonly location: string;
+  readonly #bucket: string;
+  readonly #prefix: string;
+  readonly #client: S3Client;
+  readonly #handler: HttpHandler;
+  readonly #signal: AbortSignal | undefined;
+  /** What every put says of the object. */
+  readonly #putSettings: Partial<PutObjectCommandInput>;
+  /** Whether the store keeps the condition that an object be new; found out by the first put that has it. */
+  #conditionalPut: 'unknown' | 'being asked' | 'kept' | 'lacking' = 'unknown';
+  /** Whether the bucket is known to exist. */
+  #isBucketThere = false;
+
+  /**
+   * Touches nothing yet.
+   * @throws PgkeepError OPTION_INVALID.
+   */
+  constructor(
+    address: string,
+    options: S3Options = {},
+    signal?: AbortSignal,
+    timeouts: HttpTimeouts = defaultTimeouts,
+  ) {
+    const { bucket, prefix } = parseS3Address(address);
+    this.#bucket = bucket;
+    this.#prefix = prefix;
+    this.location = `s3://${bucket}/${prefix}`.replace(/\/$/, '');
+    this.#signal = signal;
+    this.#putSettings = putSettings(options);
+    this.#handler = new HttpHandler(timeouts, maxObjectBytes, signal);
+    this.#client = new S3Client(clientConfig(options, this.#handler));
+  }
+
+  async put(name: string, bytes: Buffer, options: PutOptions = {}): Promise<'stored' | 'exists'> {
+    requireObjectName(name);
+    requireObjectSize(name, bytes);
+    if (options.ifAbsent) return await this.#putIfAbsent(name, bytes);
+    await this.#put(name, bytes, {});
+    return 'stored';
+  }
+
+  async get(name: string): Promise<Buffer> {
+    requireObjectName(name);
+    try {
+      const { Body } = await this.#client.send(new GetObjectCommand(this.#object(name)));
+      // One chunk, as the handler gives it, or none.
+      let bytes: Buffer = Buffer.alloc(0);
+      for await (const whole of Body as AsyncIterable<Buffer>) bytes = whole;
+      return bytes;
+    } catch (error) {
+      if (error instanceof ResponseTooLarge) throw objectTooLarge(name, error.sizeBytes);
+      if (describeFailure(error).name === 'NoSuchKey') throw objectMissing(name, this.location);
+      throw this.#failure(error, `reading ${name} from`);
+    }
+  }
+
+  async stat(name: string): Promise<StoredObject | undefined> {
+    requireObjectName(name);
+    try {
+      const found = await this.#client.send(new HeadObjectCommand(this.#object(name)));
+      this.#isBucketThere = true;
+      return { name, sizeBytes: found.ContentLength ?? 0, modified: found.LastModified ?? new Date(0) };
+    } catch (error) {
+      const failure = describeFailure(error);
+      const isAbsent = failure.status === 404;
+      if (isAbsent && this.#isBucketThere) return undefined;
+      if (isAbsent || isUnexplained(failure)) await this.#explain(name);
+      if (isAbsent) return undefined;
+      throw this.#failure(error, `looking for ${name} in`);
+    }
+  }
+
+  async *list(prefix: string): AsyncIterable<StoredObject> {
+    let token: string | undefined;
+    do {
+      const page = await this.#page(prefix, token);
+      token = page.IsTruncated ? page.NextContinuationToken : undefined;
+      for (const { Key = '', Size = 0, LastModified = new Date(0) } of page.Contents ?? []) {
+        const key = page.EncodingType === 'url' ? decodeURIComponent(Key.replaceAll('+', ' ')) : Key;
+        const name = key.slice(this.#prefix.length);
+        if (isObjectName(name)) yield { name, sizeBytes: Size, modified: LastModified };
+      }
+    } while (token !== undefined);
+  }
+
+  /** One request for each: the call that removes many at once is not understood by every store. */
+  async remove(names: readonly string[]): Promise<void> {
+    for (const name of names) requireObjectName(name);
+    for (let first = 0; first < names.length; first += removesAtOnce) {
+      const batch = names.slice(first, first + removesAtOnce);
+      await Promise.all(
+        batch.map(async name => {
+          try {
+            await this.#client.send(new DeleteObjectCommand(this.#object(name)));
+          } catch (error) {
+            if (describeFailure(error).name === 'NoSuchKey') return;
+            throw this.#failure(error, `removing ${name} from`);
+          }
+        }),
+      );
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#client.destroy();
+    this.#handler.destroy();
+  }
+
+  async #putIfAbsent(name: string, bytes: Buffer): Promise<'stored' | 'exists'> {
+    // Until the store is known to keep the condition: looking first leaves but a moment for somebody else.
+    if (this.#conditionalPut !== 'kept' && (await this.stat(name)) !== undefined) return 'exists';
+    if (this.#conditionalPut === 'lacking') {
+      await this.#put(name, bytes, {});
+      return 'stored';
+    }
+    const outcome = await this.#putOnCondition(name, bytes);
+    if (this.#conditionalPut === 'unknown' && outcome === 'stored') await this.#askAgain(name, bytes);
+    if (outcome !== 'unsupported') return outcome;
+    this.#conditionalPut = 'lacking';
+    await this.#put(name, bytes, {});
+    return 'stored';
+  }
+
+  /** Puts what was just put once more: a store that keeps the condition refuses, and one that does not has the same object. */
+  async #askAgain(name: string, bytes: Buffer): Promise<void> {
+    this.#conditionalPut = 'being asked';
+    try {
+      this.#conditionalPut = (await this.#putOnCondition(name, bytes)) === 'exists' ? 'kept' : 'lacking';
+    } catch {
+      // The object is stored; the next put will find out.
+      this.#conditionalPut = 'unknown';
+    }
+  }
+
+  async #putOnCondition(name: string, bytes: Buffer): Promise<'stored' | 'exists' | 'unsupported'> {
+    try {
+      await this.#put(name, bytes, { IfNoneMatch: '*' });
+      return 'stored';
+    } catch (error) {
+      if (!(error instanceof PgkeepError)) throw error;
+      if (error.context.httpStatus === 412) return 'exists';
+      if (error.context.httpStatus === 501) return 'unsupported';
+      throw error;
+    }
+  }
+
+  async #put(name: string, bytes: Buffer, more: Partial<PutObjectCommandInput>): Promise<void> {
+    try {
+      const input = { ...this.#object(name), ...this.#putSettings, ...more, Body: bytes };
+      await this.#client.send(new PutObjectCommand(input));
+      this.#isBucketThere = true;
+    } catch (error) {
+      throw this.#failure(error, `storing ${name} in`);
+    }
+  }
+
+  async #page(prefix: string, token: string | undefined) {
+    try {
+      return await this.#client.send(
+        new ListObjectsV2Command({
+          Bucket: this.#bucket,
+          Prefix: this.#prefix + prefix,
+          EncodingType: 'url',
+          ...(token !== undefined && { ContinuationToken: token }),
+        }),
+      );
+    } catch (error) {
+      throw this.#failure(error, `listing ${prefix || 'the objects'} in`);
+    }
+  }
+
+  /**
+   * A HEAD that fails does not say why: asks the same in a way that does.
+   * @throws PgkeepError unless it is merely the object that is missing.
+   */
+  async #explain(name: string): Promise<void> {
+    try {
+      await this.#client.send(new GetObjectCommand({ ...this.#object(name), Range: 'bytes=0-0' }));
+    } catch (error) {
+      const { name: reason, status } = describeFailure(error);
+      // An empty object has no first byte.
+      if (reason !== 'NoSuchKey' && status !== 416) throw this.#failure(error, `looking for ${name} in`);
+    }
+    this.#isBucketThere = true;
+  }
+
+  #failure(error: unknown, doing: string): PgkeepError {
+    if (this.#signal?.aborted) {
+      if (this.#signal.reason instanceof PgkeepError) return this.#signal.reason;
+      return new PgkeepError('INTERRUPTED', 'the run was interrupted', { cause: error });
+    }
+    return translateS3Error(error, `${doing} ${this.location}`);
+  }
+
+  #object(name: string): { Bucket: string; Key: string } {
+    return { Bucket: this.#bucket, Key: this.#prefix + name };
+  }
+}
+
+function clientConfig(options: S3Options, handler: HttpHandler): S3ClientConfig {
+  const { endpoint, accessKeyId, secretAccessKey, sessionToken, profile } = options;
+  if (endpoint !== undefined) requireEndpoint(endpoint);
+  const region = options.region ?? (endpoint === undefined ? undefined : 'us-east-1');
+  const checksums = options.checksums === 'when-supported' ? 'WHEN_SUPPORTED' : 'WHEN_REQUIRED';
+  return {
+    requestHandler: handler,
+    maxAttempts: 1,
+    followRegionRedirects: true,
+    expectContinueHeader: false,
+    requestChecksumCalculation: checksums,
+    responseChecksumValidation: checksums,
+    forcePathStyle: options.pathStyle ?? endpoint !== undefined,
+    ...(endpoint !== undefined && { endpoint }),
+    ...(region !== undefined && { region }),
+    ...(profile !== undefined && { profile }),
+    // A profile that was named outranks keys, as with AWS's own tools.
+    ...(profile === undefined &&
+      accessKeyId !== undefined &&
+      secretAccessKey !== undefined && {
+        credentials: { accessKeyId, secretAccessKey, ...(sessionToken !== undefined && { sessionToken }) },
+      }),
+  };
+}
+
+function requireEndpoint(endpoint: string): void {
+  const url = URL.parse(endpoint);
+  if (url === null || !/^https?:$/.test(url.protocol) || url.username !== '' || url.password !== '') {
+    throw new PgkeepError(
+      'OPTION_INVALID',
+      'the S3 endpoint is not an http:// or https:// URL without credentials',
+      {
+        hint: 'write it as in https://s3.example.org, and give the credentials by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY',
+      },
+    );
+  }
+}
+
+function putSettings(options: S3Options): Partial<PutObjectCommandInput> {
+  const encryption = options.encryption ?? (options.kmsKeyId === undefined ? undefined : 'aws:kms');
+  const tags = (options.tags ?? []).map(parseTag);
+  return {
+    ContentType: 'application/octet-stream',
+    ...(options.storageClass !== undefined && { StorageClass: options.storageClass as StorageClass }),
+    ...(encryption !== undefined && { ServerSideEncryption: encryption }),
+    ...(options.kmsKeyId !== undefined && { SSEKMSKeyId: options.kmsKeyId }),
+    ...(tags.length > 0 && { Tagging: new URLSearchParams(tags).toString() }),
+  };
+}
+
+function parseTag(tag: string): [string, string] {
+  const [, name, value = ''] = /^([^=]+)=(.*)$/s.exec(tag) ?? [];
+  if (name !== undefined) return [name, value];
+  throw new PgkeepError('OPTION_INVALID', `${JSON.stringify(tag)} is not a tag`, {
+    hint: 'write name=value',
+  });
+}
