@@ -19,6 +19,13 @@ export {
   restoreBackup,
 } from './operations/restore-backup.ts';
 export { type ShowBackupOptions, type ShownBackup, showBackup } from './operations/show-backup.ts';
+export type { VerificationProblem } from './operations/verify/findings.ts';
+export {
+  type VerificationResult,
+  type VerifyBackupsOptions,
+  type VerifyBackupsResult,
+  verifyBackups,
+} from './operations/verify-backups.ts';
 export type { BackupMetadata } from './repository/metadata.ts';
 export type { VerificationRecord } from './repository/verification.ts';
 export type { S3Options, StorageOptions } from './storage/storage-options.ts';

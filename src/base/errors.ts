@@ -13,6 +13,7 @@ export const exitCodes = {
   backup: 6,
   program: 7,
   restore: 8,
+  verification: 9,
   partial: 10,
   doctor: 11,
   interrupted: 130,
@@ -53,6 +54,10 @@ export const errorTable = {
   OBJECT_DAMAGED: {
     kind: 'repository',
     meaning: 'an object was read, but its contents are not what was written',
+  },
+  CONTENT_MISMATCH: {
+    kind: 'repository',
+    meaning: 'objects are whole, but what they hold is not what the manifest counts',
   },
   OBJECT_EXISTS: { kind: 'repository', meaning: 'an object that must be new exists already' },
   STORAGE_UNREACHABLE: {
@@ -107,6 +112,8 @@ export const errorTable = {
   },
   STANDBY_CONFLICT: { kind: 'backup', meaning: 'the hot standby cancelled the backup in favour of replay' },
   BACKUP_INCOMPLETE: { kind: 'backup', meaning: 'what was stored does not match the catalog' },
+
+  VERIFICATION_FAILED: { kind: 'verification', meaning: 'a backup failed its verification' },
 
   BACKUP_PARTIAL: {
     kind: 'partial',

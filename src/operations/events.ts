@@ -12,7 +12,9 @@ export type Phase =
   | 'create-database'
   | 'pre-data'
   | 'post-data'
-  | 'analyze';
+  | 'analyze'
+  | 'check'
+  | 'read';
 
 export type OperationEvent =
   | { type: 'phase'; phase: Phase; detail?: string }

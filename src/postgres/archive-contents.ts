@@ -110,6 +110,19 @@ export async function readThroughArchive(
   signal?: AbortSignal,
 ): Promise<void> {
   if (!entries.some(entry => entry.kind === 'TABLE DATA' || entry.kind === 'BLOBS')) return;
+  await checkArchive(pgRestore, archive, env, signal);
+}
+
+/**
+ * Has pg_restore read an archive as far as a restore would, whatever it holds.
+ * @throws PgkeepError PROGRAM_FAILED when it is none, or does not hold all that its table of contents names.
+ */
+export async function checkArchive(
+  pgRestore: string,
+  archive: AsyncIterable<Buffer>,
+  env: Readonly<Record<string, string>>,
+  signal?: AbortSignal,
+): Promise<void> {
   const result = await runProgram({
     file: pgRestore,
     args: ['--file=/dev/null'],

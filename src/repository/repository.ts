@@ -260,7 +260,7 @@ export class Repository {
   async readManifest(metadata: BackupMetadata): Promise<Manifest> {
     const name = manifestName(metadata.id);
     const object = await this.storage.get(name);
-    const body = open(name, 'manifest', await this.keyOf(name, object), object);
+    const manifest = await this.openManifest(metadata.id, object);
     if (createHash('sha256').update(object).digest('hex') !== metadata.checksum) {
       throw new PgkeepError(
         'OBJECT_DAMAGED',
@@ -270,8 +270,18 @@ export class Repository {
         },
       );
     }
+    return manifest;
+  }
+
+  /**
+   * The manifest of a backup from its sealed object; whether it is the one that the metadata speak of is not looked at.
+   * @throws PgkeepError OBJECT_DAMAGED, REPOSITORY_MISMATCH, REPOSITORY_UNSUPPORTED; OBJECT_MISSING for its key.
+   */
+  async openManifest(backupId: string, object: Buffer): Promise<Manifest> {
+    const name = manifestName(backupId);
+    const body = open(name, 'manifest', await this.keyOf(name, object), object);
     const manifest = parseManifest(name, decode(name, body));
-    if (manifest.repository !== this.id || manifest.backup !== metadata.id) {
+    if (manifest.repository !== this.id || manifest.backup !== backupId) {
       throw new PgkeepError('REPOSITORY_MISMATCH', `${name} belongs to another repository or backup`, {
         context: { object: name },
       });
@@ -296,7 +306,17 @@ export class Repository {
         context: { object: name },
       });
     }
-    return { id, bytes: unwrapKey(object.recipients, this.#userKey, wrapContext(this.id, name)) };
+    try {
+      return { id, bytes: unwrapKey(object.recipients, this.#userKey, wrapContext(this.id, name)) };
+    } catch (error) {
+      if (!(error instanceof PgkeepError)) throw error;
+      const { code, message, hint, context } = error;
+      throw new PgkeepError(code, message, {
+        ...(hint !== undefined && { hint }),
+        context: { ...context, object: name },
+        cause: error,
+      });
+    }
   }
 }
 

@@ -39,6 +39,21 @@ export const commandTable: { readonly [C in CommandName]: Command<C> } = {
     ],
     load: () => import('./show.ts'),
   },
+  verify: {
+    summary: 'check that backups are whole',
+    argument: {
+      name: 'id',
+      help: 'the id of a backup, or latest (the default)',
+      required: false,
+      choices: ['latest'],
+    },
+    examples: [
+      ['pgkeep verify', 'read the latest backup whole, and count its rows'],
+      ['pgkeep verify --all --level metadata', 'look whether all that the backups name is there'],
+      ['pgkeep verify --all --sample 10%', 'read a tenth of the segments of each backup'],
+    ],
+    load: () => import('./verify.ts'),
+  },
   restore: {
     summary: 'restore a backup into a new or empty database',
     argument: { name: 'id', help: 'the id of a backup, or latest', required: false, choices: ['latest'] },

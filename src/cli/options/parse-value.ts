@@ -39,6 +39,8 @@ export function parseText(row: OptionRow, text: string, context: ValueContext): 
       return parseSize(text);
     case 'time':
       return parseTime(text, context.now);
+    case 'share':
+      return parseShare(text);
     case 'list':
       return parseList(text, row.separator);
     case 'secret':
@@ -115,6 +117,14 @@ function inRange(value: number, row: OptionRow & { type: 'integer' }): number | 
 
 function notAnInteger(text: string, row: OptionRow & { type: 'integer' }): InvalidValue {
   return new InvalidValue(`${quote(text)} is not a whole number from ${row.min} to ${formatCount(row.max)}`);
+}
+
+function parseShare(text: string): number | InvalidValue {
+  const [, percent] = /^(\d+(?:\.\d+)?)\s*%$/.exec(text.trim()) ?? [];
+  const share = Number(percent) / 100;
+  return share > 0 && share <= 1
+    ? share
+    : new InvalidValue(`${quote(text)} is not a share such as 10% or 0.5%`);
 }
 
 function parseTime(text: string, now: number): Date | InvalidValue {

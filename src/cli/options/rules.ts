@@ -6,7 +6,12 @@ import { type OptionName, optionTable } from './table.ts';
 
 /** What is wrong with the resolved options of a command taken together. */
 export function checkRules(resolved: ReadonlyMap<OptionName, Resolved>): Problem[] {
-  return [...storageType(resolved), ...oneKey(resolved), ...definitionsOrData(resolved)];
+  return [
+    ...storageType(resolved),
+    ...oneKey(resolved),
+    ...definitionsOrData(resolved),
+    ...verification(resolved),
+  ];
 }
 
 function storageType(resolved: ReadonlyMap<OptionName, Resolved>): Problem[] {
@@ -44,4 +49,17 @@ function definitionsOrData(resolved: ReadonlyMap<OptionName, Resolved>): Problem
   return [
     { source: data.source, message: `cannot be combined with ${definitions.source}`, inConfigFile: false },
   ];
+}
+
+/** Options of verify that go with one level alone. */
+function verification(resolved: ReadonlyMap<OptionName, Resolved>): Problem[] {
+  const level = resolved.get('level');
+  const isGiven = (option: Resolved | undefined) => option?.value !== undefined;
+  const problems: Problem[] = [];
+  const sample = resolved.get('sample');
+  if (sample !== undefined && isGiven(sample) && isGiven(level) && level?.value !== 'data') {
+    const message = `is for --level data; ${level?.value} has no part for it`;
+    problems.push({ source: sample.source, message, inConfigFile: false });
+  }
+  return problems;
 }

@@ -2,7 +2,7 @@
 // resolved values and docs/configuration.md are all made from it.
 import type { Secret } from '../../base/secret.ts';
 
-export type CommandName = 'create' | 'list' | 'show' | 'restore' | 'key generate' | 'completion';
+export type CommandName = 'create' | 'list' | 'show' | 'verify' | 'restore' | 'key generate' | 'completion';
 
 interface Row {
   /** The flag as the parser takes it: `-j, --jobs <n>`. A flag `--no-…` turns its option off. */
@@ -22,6 +22,8 @@ export type OptionGroup = 'From and to' | 'What' | 'How' | 'Storage' | 'Output';
 export type OptionRow = Row &
   (
     | { type: 'secret' | 'time' | 'url'; default?: never }
+    /** Written as `10%`; resolved to a fraction above 0 and up to 1. */
+    | { type: 'share'; default?: never }
     /** With `choices`, one of them; capitals do not matter. */
     | { type: 'string'; default?: never; choices?: readonly string[] }
     /** A file or folder; a relative one in the configuration file starts from that file's folder. */
@@ -38,7 +40,7 @@ export type OptionRow = Row &
     | { type: 'list'; default?: never; separator?: ',' }
   );
 
-const repositoryCommands = ['create', 'list', 'show', 'restore'] as const;
+const repositoryCommands = ['create', 'list', 'show', 'verify', 'restore'] as const;
 
 export const optionTable = {
   config: {
@@ -195,7 +197,7 @@ export const optionTable = {
     env: ['BACKUP_ENCRYPTION_KEY'],
     help: 'the key of the repository: 64 hexadecimal digits, made by `pgkeep key generate`',
     group: 'From and to',
-    commands: ['create', 'show', 'restore'],
+    commands: ['create', 'show', 'verify', 'restore'],
   },
   keyFile: {
     type: 'path',
@@ -205,7 +207,7 @@ export const optionTable = {
     config: 'keyFile',
     help: 'a file that holds the key of the repository',
     group: 'From and to',
-    commands: ['create', 'show', 'restore'],
+    commands: ['create', 'show', 'verify', 'restore'],
   },
 
   database: {
@@ -222,7 +224,7 @@ export const optionTable = {
     flags: '-d, --database <name>',
     help: 'only backups of the database with this name',
     group: 'What',
-    commands: ['list', 'show'],
+    commands: ['list', 'show', 'verify'],
   },
   sourceDatabase: {
     type: 'string',
@@ -252,7 +254,38 @@ export const optionTable = {
     flags: '--backup-id <id>',
     help: 'the backup: an id of `pgkeep list`, or latest; the same as the argument',
     group: 'What',
-    commands: ['show', 'restore'],
+    commands: ['show', 'verify', 'restore'],
+  },
+  all: {
+    type: 'boolean',
+    flags: '--all',
+    default: false,
+    help: 'every backup; what several share is read once',
+    group: 'What',
+    commands: ['verify'],
+  },
+  level: {
+    type: 'string',
+    choices: ['metadata', 'data'],
+    flags: '--level <level>',
+    help: 'how deep to look: metadata, or data (the default)',
+    group: 'What',
+    commands: ['verify'],
+  },
+  sample: {
+    type: 'share',
+    flags: '--sample <share>',
+    help: 'read only this share of the segments, chosen at random, such as 10%',
+    group: 'What',
+    commands: ['verify'],
+  },
+  repair: {
+    type: 'boolean',
+    flags: '--repair',
+    default: false,
+    help: 'remove damaged segments, so that the next backup stores them afresh',
+    group: 'How',
+    commands: ['verify'],
   },
 
   schemas: {
@@ -423,7 +456,7 @@ export const optionTable = {
     default: 2,
     help: 'workers, each with a connection of its own',
     group: 'How',
-    commands: ['create', 'restore'],
+    commands: ['create', 'verify', 'restore'],
   },
   compressionLevel: {
     type: 'integer',
@@ -484,7 +517,7 @@ export const optionTable = {
     config: 'programs',
     help: 'where pg_dump and pg_restore are; looked for in the usual places without it',
     group: 'How',
-    commands: ['create', 'restore'],
+    commands: ['create', 'verify', 'restore'],
   },
   dryRun: {
     type: 'boolean',
@@ -517,7 +550,7 @@ export const optionTable = {
     default: false,
     help: 'print the result, or the error, as one JSON document',
     group: 'Output',
-    commands: ['create', 'list', 'show', 'restore', 'key generate'],
+    commands: ['create', 'list', 'show', 'verify', 'restore', 'key generate'],
   },
   quiet: {
     type: 'boolean',
@@ -526,7 +559,7 @@ export const optionTable = {
     default: false,
     help: 'no progress and no summary, only warnings and errors',
     group: 'Output',
-    commands: ['create', 'restore'],
+    commands: ['create', 'verify', 'restore'],
   },
 } as const satisfies Record<string, OptionRow>;
 
@@ -539,7 +572,7 @@ type ValueOf<R extends OptionRow> = R extends { type: 'list' }
     ? GivenValueOf<R>
     : GivenValueOf<R> | undefined;
 
-type GivenValueOf<R extends OptionRow> = R extends { type: 'integer' | 'duration' | 'size' }
+type GivenValueOf<R extends OptionRow> = R extends { type: 'integer' | 'duration' | 'size' | 'share' }
   ? number
   : R extends { type: 'boolean' }
     ? boolean

@@ -12,4 +12,6 @@ export const phaseWords: Readonly<Record<Phase, string>> = {
   'pre-data': 'restoring the definitions',
   'post-data': 'building indexes and constraints',
   analyze: 'collecting statistics',
+  check: 'checking what is there',
+  read: 'reading the segments',
 };

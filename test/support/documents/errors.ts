@@ -12,6 +12,7 @@ const kinds: Readonly<Record<FailureKind, string>> = {
   backup: 'the backup could not be completed; nothing was added to the list',
   program: "PostgreSQL's client programs",
   restore: 'the target of a restore, or what arrived there',
+  verification: 'a backup that was verified is not whole',
   partial: 'the backup was stored, but is incomplete',
   doctor: 'a check of doctor failed',
   interrupted: 'ended by a signal, after cleaning up',

@@ -1,0 +1,645 @@
+// Verifies backups: that all they name is there and whole, that it holds what the manifest counts, and, if asked, that
+// it restores to the same rows. Finds as many problems as there are, changes no backup, and remembers the result.
+import { createHash, randomBytes } from 'node:crypto';
+import { errorTable, PgkeepError, throwIfAborted } from '../base/errors.ts';
+import { version } from '../base/version.ts';
+import { checkArchive, listArchive } from '../postgres/archive-contents.ts';
+import { findPgRestore } from '../postgres/programs.ts';
+import { type Environment, localEnvironment } from '../postgres/target.ts';
+import { isBackupId } from '../repository/backup-id.ts';
+import { keyName, manifestName, metadataName, segmentName } from '../repository/layout.ts';
+import type { Manifest, RangeEntry, SegmentRef, Slice, TableEntry } from '../repository/manifest.ts';
+import { type BackupMetadata, parseMetadata } from '../repository/metadata.ts';
+import { findBackup, Repository, readAllMetadata } from '../repository/repository.ts';
+import {
+  readVerification,
+  type Sample,
+  type VerificationRecord,
+  type VerifyLevel,
+  writeVerification,
+} from '../repository/verification.ts';
+import { openStorage } from '../storage/open-storage.ts';
+import type { Storage } from '../storage/storage.ts';
+import type { StorageOptions } from '../storage/storage-options.ts';
+import type { OperationEvent, RunOptions } from './events.ts';
+import { jobsLimits, requireInteger } from './option-check.ts';
+import { readRanges } from './table-index.ts';
+import { Findings, type VerificationProblem } from './verify/findings.ts';
+import { changedFields } from './verify/metadata-check.ts';
+import { chooseSample } from './verify/sample.ts';
+import { SegmentChecks, sliceKey, type WantedSegment } from './verify/segment-checks.ts';
+import type { SlicePlace } from './verify/segment-worker.ts';
+
+export interface VerifyBackupsOptions extends RunOptions {
+  repository: string;
+  /** How the storage is reached, where the address alone does not say it. */
+  storage?: StorageOptions | undefined;
+  encryptionKey?: string | undefined;
+  /** A backup id or `latest`, which is the default. */
+  backup?: string | undefined;
+  /** Every backup of the repository. */
+  all?: boolean;
+  /** Narrows `latest` and `all` to the backups of this database. */
+  database?: string | undefined;
+  /** Default `data`. */
+  level?: VerifyLevel | undefined;
+  /** Read only this share of the segments, chosen at random: more than 0, at most 1. */
+  sample?: number | undefined;
+  /** Remove damaged segments, so that the next backup stores them afresh. */
+  repair?: boolean;
+  /** Worker threads. Default 2. */
+  jobs?: number | undefined;
+  /** A folder with PostgreSQL's programs. */
+  programs?: string | undefined;
+  environment?: Readonly<Record<string, string | undefined>>;
+}
+
+export interface VerifyBackupsResult {
+  repository: string;
+  level: VerifyLevel;
+  /** Whether every backup is. */
+  valid: boolean;
+  backups: VerificationResult[];
+  /** Damaged segments that `repair` removed. */
+  repaired: string[];
+  durationMs: number;
+  warnings: string[];
+}
+
+export interface VerificationResult {
+  backupId: string;
+  /** Of the database; `null` when nothing readable names it. */
+  database: string | null;
+  level: VerifyLevel;
+  valid: boolean;
+  /** The manifest is the one the metadata names, and what was read hashes to its name. */
+  checksumValid: boolean;
+  /** Keys unwrap, and what was read opens with them. */
+  encryptionValid: boolean;
+  /** Everything named is there, of the right size, and holds what was counted. */
+  sizeValid: boolean;
+  /** Rows recounted, or with level `restore` compared after a restore. */
+  rowsCompared: number;
+  sample: Sample | null;
+  errors: VerificationProblem[];
+  verifiedAt: string;
+}
+
+interface Ranges {
+  table: TableEntry;
+  /** `undefined` when the table's index cannot be read. */
+  ranges: RangeEntry[] | undefined;
+}
+
+/** All that a backup names, with what each segment is expected to be. */
+interface Named {
+  manifest: Manifest;
+  tables: Ranges[];
+  /** The segments of rows and of the archive; those of table indexes have been read by then. */
+  segments: Map<string, Expected>;
+}
+
+interface Expected extends WantedSegment {
+  storedBytes: number;
+  slices: Map<number, SlicePlace>;
+}
+
+const levels: readonly VerifyLevel[] = ['metadata', 'data'];
+const defaultJobs = 2;
+/** Up to so many objects are looked at one by one; for more it is quicker to list all. */
+const maxStats = 500;
+const statsAtOnce = 16;
+/** Problems that are remembered; what is printed has all. */
+const rememberedProblems = 100;
+
+/**
+ * Verifies one backup or all.
+ * @throws PgkeepError when nothing can be verified: no such repository or backup, a wrong key, a storage that does not
+ * answer, programs that are missing. What is wrong with a backup is in the result.
+ */
+export async function verifyBackups(options: VerifyBackupsOptions): Promise<VerifyBackupsResult> {
+  checkOptions(options);
+  const storage = await openStorage(options.repository, options.storage, options.signal);
+  try {
+    return await new Verification(options, storage).run();
+  } finally {
+    await storage.close();
+  }
+}
+
+function checkOptions({ jobs, level, sample, all, backup }: VerifyBackupsOptions): void {
+  requireInteger('jobs', jobs, jobsLimits);
+  if (level !== undefined && !levels.includes(level)) {
+    throw new PgkeepError('OPTION_INVALID', `level is ${level}, not one of ${levels.join(', ')}`);
+  }
+  if (sample !== undefined && !(sample > 0 && sample <= 1)) {
+    throw new PgkeepError('OPTION_INVALID', `sample is ${sample}, not more than 0 and at most 1`);
+  }
+  if (sample !== undefined && level !== undefined && level !== 'data') {
+    throw new PgkeepError('OPTION_INVALID', `a sample is for level data; level ${level} has no part for it`);
+  }
+  if (all && backup !== undefined) {
+    throw new PgkeepError('OPTION_INVALID', 'either one backup is verified, or all of them');
+  }
+}
+
+class Verification {
+  readonly #options: VerifyBackupsOptions;
+  readonly #storage: Storage;
+  readonly #environment: Environment;
+  readonly #level: VerifyLevel;
+  readonly #startedAt = Date.now();
+  readonly #seed = randomBytes(16).toString('hex');
+  readonly #warnings: string[] = [];
+  /** Archives that pg_restore has read through, by a hash of their segments' ids. */
+  readonly #readArchives = new Set<string>();
+  /** Sizes of all segments, once they have been listed. */
+  #sizes: Map<string, number> | undefined;
+
+  constructor(options: VerifyBackupsOptions, storage: Storage) {
+    this.#options = options;
+    this.#storage = storage;
+    this.#environment = options.environment ?? process.env;
+    this.#level = options.level ?? 'data';
+  }
+
+  async run(): Promise<VerifyBackupsResult> {
+    const ids = await this.#choose();
+    const repository = await Repository.open(this.#storage, this.#options.encryptionKey);
+    const { signal, jobs = defaultJobs } = this.#options;
+    const checks = new SegmentChecks(repository, jobs, signal);
+    const backups: VerificationResult[] = [];
+    const damaged = new Set<string>();
+    for (const id of ids) {
+      throwIfAborted(signal);
+      const result = await this.#verify(id, repository, checks, damaged);
+      if (result !== undefined) backups.push(result);
+    }
+    const repaired = this.#options.repair ? await this.#repair(damaged, checks) : [];
+    return {
+      repository: this.#storage.location,
+      level: this.#level,
+      valid: backups.every(backup => backup.valid),
+      backups,
+      repaired,
+      durationMs: Date.now() - this.#startedAt,
+      warnings: this.#warnings,
+    };
+  }
+
+  /** The ids to verify, newest first. A backup with damaged metadata is one of them. */
+  async #choose(): Promise<string[]> {
+    const { backup = 'latest', all, database } = this.#options;
+    const warn = (message: string, hint?: string) => this.#warn(message, hint);
+    if (!all && backup !== 'latest') {
+      // Also asks whether it exists; what its metadata hold is looked at later.
+      const isDamaged = (error: unknown) => error instanceof PgkeepError && error.code === 'OBJECT_DAMAGED';
+      await findBackup(this.#storage, backup).catch(error => {
+        if (!isBackupId(backup) || !isDamaged(error)) throw error;
+      });
+      return [backup];
+    }
+    const { backups, damaged } = await readAllMetadata(this.#storage);
+    if (!all) {
+      // Of which database a damaged one is cannot be known.
+      if (database !== undefined) return [(await findBackup(this.#storage, backup, database, warn)).id];
+      const newest = backups.find(metadata => metadata.complete)?.id ?? '';
+      if (damaged[0] !== undefined && damaged[0].id > newest) return [damaged[0].id];
+      return [(await findBackup(this.#storage, backup)).id];
+    }
+    const ids = backups
+      .filter(metadata => database === undefined || metadata.database === database)
+      .map(metadata => metadata.id);
+    if (ids.length + damaged.length === 0) {
+      throw new PgkeepError('BACKUP_NOT_FOUND', `${this.#storage.location} holds no backup to verify`, {
+        hint: 'make one with: pgkeep create',
+      });
+    }
+    return [...ids, ...damaged.map(({ id }) => id)];
+  }
+
+  /** @returns nothing when the backup was removed meanwhile. */
+  async #verify(
+    id: string,
+    repository: Repository,
+    checks: SegmentChecks,
+    damaged: Set<string>,
+  ): Promise<VerificationResult | undefined> {
+    this.#emit({ type: 'phase', phase: 'check', detail: id });
+    const findings = new Findings(repository.encrypted);
+    const verifiedAt = new Date().toISOString();
+    const metadata = await this.#readMetadata(id, checks, findings);
+    const manifest = await this.#readManifest(id, metadata, repository, checks, findings);
+    let sample: Sample | null = null;
+    let rowsCompared = 0;
+    if (manifest !== undefined) {
+      await this.#checkKeys(manifest, repository, checks, findings);
+      const named = await this.#readNamed(manifest, repository, checks, findings);
+      if (this.#level === 'metadata') await this.#checkSizes([...named.segments.values()], checks);
+      else sample = await this.#checkData(named, checks, findings);
+      rowsCompared = this.#compare(named, checks, findings);
+      for (const segment of named.segments.keys()) if (checks.bad(segment)) damaged.add(segment);
+      for (const { index = [] } of manifest.tables)
+        for (const ref of index) if (checks.bad(ref.id)) damaged.add(ref.id);
+    }
+    if (!findings.isEmpty && (await this.#storage.stat(metadataName(id))) === undefined) {
+      this.#warn(`${id} was removed while it was verified`);
+      return undefined;
+    }
+    const result: VerificationResult = {
+      backupId: id,
+      database: manifest?.database.name ?? metadata?.database ?? null,
+      level: this.#level,
+      valid: findings.isEmpty,
+      checksumValid: findings.isFine('checksum'),
+      encryptionValid: findings.isFine('encryption'),
+      sizeValid: findings.isFine('size'),
+      rowsCompared,
+      sample,
+      errors: findings.problems,
+      verifiedAt,
+    };
+    await this.#remember(result, metadata);
+    return result;
+  }
+
+  async #readMetadata(
+    id: string,
+    checks: SegmentChecks,
+    findings: Findings,
+  ): Promise<BackupMetadata | undefined> {
+    const name = metadataName(id);
+    try {
+      return parseMetadata(name, id, await this.#storage.get(name));
+    } catch (error) {
+      findings.add(await checks.judge(error), name);
+      // What the manifest's checksum should be is not known.
+      findings.doubt('checksum');
+      return undefined;
+    }
+  }
+
+  async #readManifest(
+    id: string,
+    metadata: BackupMetadata | undefined,
+    repository: Repository,
+    checks: SegmentChecks,
+    findings: Findings,
+  ): Promise<Manifest | undefined> {
+    const name = manifestName(id);
+    try {
+      const object = await this.#storage.get(name);
+      const checksum = createHash('sha256').update(object).digest('hex');
+      if (metadata !== undefined && checksum !== metadata.checksum) findings.doubt('checksum');
+      const manifest = await repository.openManifest(id, object);
+      if (metadata === undefined) return manifest;
+      const changed = changedFields(metadata, manifest, object.length);
+      if (checksum !== metadata.checksum) changed.unshift('checksum');
+      if (changed.length > 0) {
+        const metadataObject = metadataName(id);
+        const message = `${metadataObject} is damaged: it does not agree with the manifest on ${changed.join(', ')}`;
+        findings.add({ code: 'OBJECT_DAMAGED', message }, metadataObject);
+      }
+      return manifest;
+    } catch (error) {
+      const failure = await checks.judge(error);
+      const object = String(failure.context.object ?? name);
+      findings.add(failure, object.startsWith('keys/') ? object : name);
+      // Nothing that the manifest names can be looked at.
+      findings.doubt('checksum', 'size');
+      if (repository.encrypted) findings.doubt('encryption');
+      return undefined;
+    }
+  }
+
+  async #checkKeys(
+    manifest: Manifest,
+    repository: Repository,
+    checks: SegmentChecks,
+    findings: Findings,
+  ): Promise<void> {
+    for (const id of manifest.keys) {
+      await repository.dataKey(id).catch(async error => {
+        findings.add(await checks.judge(error), keyName(id));
+      });
+    }
+  }
+
+  /** Reads the table indexes and gathers every segment that the backup names. */
+  async #readNamed(
+    manifest: Manifest,
+    repository: Repository,
+    checks: SegmentChecks,
+    findings: Findings,
+  ): Promise<Named> {
+    const named: Named = { manifest, tables: [], segments: new Map() };
+    for (const ref of manifest.archive.segments) expect(named, ref);
+    for (const table of manifest.tables) {
+      throwIfAborted(this.#options.signal);
+      const ranges = await this.#readRanges(table, manifest, repository, checks, findings);
+      named.tables.push({ table, ranges });
+      for (const range of ranges ?? []) for (const slice of range.slices) expect(named, slice, slice);
+    }
+    return named;
+  }
+
+  async #readRanges(
+    table: TableEntry,
+    manifest: Manifest,
+    repository: Repository,
+    checks: SegmentChecks,
+    findings: Findings,
+  ): Promise<RangeEntry[] | undefined> {
+    const unreadable = (table.index ?? []).filter(ref => checks.bad(ref.id));
+    if (unreadable.length === 0) {
+      try {
+        return await readRanges(repository, table);
+      } catch (error) {
+        const failure = await checks.judge(error);
+        for (const ref of table.index ?? []) await checks.read(ref.id);
+        // Its segments are whole, and what they hold is no index of the table.
+        if (!(table.index ?? []).some(ref => checks.bad(ref.id))) {
+          findings.concern(findings.add(failure, manifestName(manifest.backup)), table, 0);
+        }
+      }
+    }
+    for (const ref of table.index ?? []) {
+      const problem = this.#problemOf(ref.id, manifest, checks, findings);
+      if (problem !== undefined) findings.concern(problem, table, 0);
+    }
+    return undefined;
+  }
+
+  /** That everything is there, of the size it had; what has another size is read, as it may have been stored anew. */
+  async #checkSizes(segments: Expected[], checks: SegmentChecks): Promise<void> {
+    const unknown = segments.filter(({ id }) => !checks.isRead(id));
+    if (unknown.length > maxStats || this.#options.all) this.#sizes ??= await this.#listSegments();
+    const suspicious: Expected[] = [];
+    for (let first = 0; first < unknown.length; first += statsAtOnce) {
+      throwIfAborted(this.#options.signal);
+      await Promise.all(
+        unknown.slice(first, first + statsAtOnce).map(async segment => {
+          const name = segmentName(segment.id);
+          // One that was stored after the listing had begun need not be in it.
+          const sizeBytes = this.#sizes?.get(name) ?? (await this.#storage.stat(name))?.sizeBytes;
+          if (sizeBytes === undefined) checks.noteMissing(segment.id);
+          else if (sizeBytes !== segment.storedBytes) suspicious.push(segment);
+        }),
+      );
+    }
+    await checks.check(suspicious, () => undefined);
+  }
+
+  async #listSegments(): Promise<Map<string, number>> {
+    const sizes = new Map<string, number>();
+    for await (const { name, sizeBytes } of this.#storage.list('segments/')) {
+      throwIfAborted(this.#options.signal);
+      sizes.set(name, sizeBytes);
+    }
+    return sizes;
+  }
+
+  /** Reads the archive through pg_restore and all other segments, or a sample of them. */
+  async #checkData(named: Named, checks: SegmentChecks, findings: Findings): Promise<Sample | null> {
+    const { sample } = this.#options;
+    const all = [...named.segments.values()];
+    let wanted = all;
+    if (sample !== undefined) {
+      const chosen = chooseSample([...named.segments.keys()], sample, this.#seed);
+      wanted = all.filter(({ id }) => chosen.has(id));
+    }
+    this.#emit({ type: 'phase', phase: 'read', detail: named.manifest.backup });
+    await this.#checkArchive(named.manifest, checks, findings);
+    const todo = wanted.filter(segment => checks.lacks(segment));
+    const totalBytes = sum(todo, segment => segment.plainBytes);
+    let doneBytes = 0;
+    await checks.check(todo, plainBytes => {
+      doneBytes += plainBytes;
+      this.#emit({ type: 'progress', doneBytes, totalBytes, rows: 0 });
+    });
+    if (sample === undefined) return null;
+    await this.#checkSizes(all, checks);
+    const percent = Number((sample * 100).toPrecision(6));
+    return { percent, segments: all.filter(({ id }) => checks.isRead(id)).length, ofSegments: all.length };
+  }
+
+  /** Has pg_restore read the archive as a restore would; of a sample, its table of contents. */
+  async #checkArchive(manifest: Manifest, checks: SegmentChecks, findings: Findings): Promise<void> {
+    const { segments, programVersion } = manifest.archive;
+    const ids = segments.map(({ id }) => id);
+    const digest = createHash('sha256').update(ids.join()).digest('hex');
+    if (ids.some(id => checks.bad(id)) || this.#readArchives.has(digest)) return;
+    const { programs, sample, signal } = this.#options;
+    const pgRestore = await findPgRestore(programVersion, programs, this.#environment);
+    const env = localEnvironment(this.#environment);
+    const reader = new ArchiveReader(ids, checks);
+    try {
+      if (sample === undefined) await checkArchive(pgRestore.file, reader.read(), env, signal);
+      else await listArchive(pgRestore.file, reader.read(), env, signal);
+      this.#readArchives.add(digest);
+    } catch (error) {
+      // A segment that cannot be read is a problem of its own.
+      if (reader.isBroken) return;
+      findings.add(await checks.judge(error), manifestName(manifest.backup));
+    }
+  }
+
+  /** Compares what was read with what the manifest says. @returns the rows that were recounted. */
+  #compare({ manifest, tables }: Named, checks: SegmentChecks, findings: Findings): number {
+    for (const ref of manifest.archive.segments) {
+      const problem =
+        this.#problemOf(ref.id, manifest, checks, findings) ?? sizeProblem(ref, checks, findings);
+      if (problem !== undefined && !problem.message.endsWith(archiveNote)) problem.message += archiveNote;
+    }
+    let rows = 0;
+    for (const { table, ranges = [] } of tables) {
+      for (const [index, range] of ranges.entries()) {
+        const concern = (problem: VerificationProblem | undefined) => {
+          if (problem !== undefined) findings.concern(problem, table, ranges.length, index);
+        };
+        for (const slice of range.slices)
+          concern(
+            this.#problemOf(slice.id, manifest, checks, findings) ?? sizeProblem(slice, checks, findings),
+          );
+        const counted = countRows(range, checks);
+        if (counted === undefined) continue;
+        rows += counted.rows;
+        if (counted.rows !== range.rows || !counted.isClosed)
+          concern(findings.add(countMismatch(manifest, table, index, range, counted.rows), undefined));
+      }
+    }
+    return rows;
+  }
+
+  /** The problem that a segment is, if it is one. */
+  #problemOf(
+    id: string,
+    manifest: Manifest,
+    checks: SegmentChecks,
+    findings: Findings,
+  ): VerificationProblem | undefined {
+    const bad = checks.bad(id);
+    if (bad === undefined) return undefined;
+    const name = segmentName(id);
+    const isUnknownKey =
+      bad.error.code === 'OBJECT_MISSING' &&
+      bad.object !== name &&
+      !manifest.keys.some(keyId => keyName(keyId) === bad.object);
+    if (isUnknownKey) {
+      const message = `${name} is of another repository, or its key is lost: ${bad.object} is missing`;
+      return findings.add({ code: 'REPOSITORY_MISMATCH', message }, name);
+    }
+    return findings.add(bad.error, bad.object);
+  }
+
+  /** Removes the segments that are damaged when they are read once more. */
+  async #repair(damaged: ReadonlySet<string>, checks: SegmentChecks): Promise<string[]> {
+    const repaired: string[] = [];
+    for (const id of damaged) {
+      throwIfAborted(this.#options.signal);
+      const name = segmentName(id);
+      const before = await this.#storage.stat(name);
+      if (before === undefined || !(await checks.isDamaged(id))) continue;
+      // A backup under way may just have replaced it by a whole one.
+      const after = await this.#storage.stat(name);
+      if (after?.sizeBytes !== before.sizeBytes || after.modified.getTime() !== before.modified.getTime())
+        continue;
+      await this.#storage.remove([name]);
+      repaired.push(name);
+    }
+    return repaired;
+  }
+
+  /** Keeps the result beside the metadata; a repository that cannot be written is no failure of a verification. */
+  async #remember(result: VerificationResult, metadata: BackupMetadata | undefined): Promise<void> {
+    const { backupId, database: _, errors, ...flags } = result;
+    try {
+      const { record: earlier } = await readVerification(this.#storage, backupId);
+      const checksum = metadata?.checksum ?? null;
+      const record: VerificationRecord = {
+        backupId,
+        checksum,
+        ...flags,
+        lastFull: lastFullOf(result, earlier?.checksum === checksum ? earlier : undefined),
+        errorCount: errors.length,
+        // Without a word of metadata it is not known whether table names were to be kept private.
+        errors: errors.slice(0, rememberedProblems).map(({ code, object, tables }) => ({
+          code,
+          ...(object !== undefined && { object }),
+          ...(tables !== undefined && metadata?.tables !== undefined && { tables }),
+        })),
+        version,
+      };
+      await writeVerification(this.#storage, record);
+    } catch (error) {
+      if (!(error instanceof PgkeepError) || errorTable[error.code].kind !== 'repository') throw error;
+      this.#warn(`the result for ${backupId} could not be remembered: ${error.message}`);
+    }
+  }
+
+  #warn(message: string, hint?: string): void {
+    this.#warnings.push(message);
+    this.#emit({ type: 'warning', message, ...(hint !== undefined && { hint }) });
+  }
+
+  #emit(event: OperationEvent): void {
+    this.#options.onEvent?.(event);
+  }
+}
+
+/** Gives an archive's segments in order, and keeps the last one at hand. */
+class ArchiveReader {
+  readonly #ids: readonly string[];
+  readonly #checks: SegmentChecks;
+  /** Whether a segment could not be read. */
+  isBroken = false;
+
+  constructor(ids: readonly string[], checks: SegmentChecks) {
+    this.#ids = ids;
+    this.#checks = checks;
+  }
+
+  async *read(): AsyncIterable<Buffer> {
+    for (const id of this.#ids) {
+      const plain = await this.#checks.read(id);
+      if (plain === undefined) {
+        this.isBroken = true;
+        throw new PgkeepError('OBJECT_DAMAGED', `${segmentName(id)} cannot be read`);
+      }
+      yield plain;
+    }
+  }
+}
+
+const archiveNote = '; it holds part of the schema archive';
+
+function expect({ segments }: Named, ref: SegmentRef, slice?: Slice): void {
+  let segment = segments.get(ref.id);
+  if (segment === undefined) {
+    const { id, plainBytes, storedBytes } = ref;
+    segment = { id, plainBytes, storedBytes, slices: new Map() };
+    segments.set(id, segment);
+  }
+  if (slice === undefined) return;
+  const { offset, bytes } = slice;
+  segment.slices.set(sliceKey(slice), { offset, bytes });
+}
+
+function sizeProblem(
+  ref: SegmentRef,
+  checks: SegmentChecks,
+  findings: Findings,
+): VerificationProblem | undefined {
+  const good = checks.good(ref.id);
+  if (good === undefined || good.plainBytes === ref.plainBytes) return undefined;
+  const name = segmentName(ref.id);
+  const message = `${name} holds ${good.plainBytes} bytes where the manifest says ${ref.plainBytes}`;
+  return findings.add({ code: 'CONTENT_MISMATCH', message }, name);
+}
+
+/** The rows in a range; `undefined` when not all of its segments were read. */
+function countRows(
+  range: RangeEntry,
+  checks: SegmentChecks,
+): { rows: number; isClosed: boolean } | undefined {
+  let rows = 0;
+  let isClosed = true;
+  for (const slice of range.slices) {
+    const counted = checks.good(slice.id)?.counts.get(sliceKey(slice));
+    if (counted === undefined) return undefined;
+    rows += counted.rows;
+    isClosed = counted.isClosed;
+  }
+  return { rows, isClosed };
+}
+
+function countMismatch(
+  manifest: Manifest,
+  table: TableEntry,
+  index: number,
+  range: RangeEntry,
+  rows: number,
+): Pick<PgkeepError, 'code' | 'message'> {
+  const where = `range ${index} of ${table.schema}.${table.name}`;
+  const what =
+    rows === range.rows
+      ? 'does not end with the end of a row'
+      : `holds ${rows} rows where ${manifestName(manifest.backup)} counts ${range.rows}`;
+  return { code: 'CONTENT_MISMATCH', message: `${where} ${what}` };
+}
+
+/** What stands as the last time that all of it was found valid. */
+function lastFullOf(
+  result: VerificationResult,
+  earlier: VerificationRecord | undefined,
+): VerificationRecord['lastFull'] {
+  const { valid, level, sample, verifiedAt } = result;
+  if (!valid) return null;
+  const isWhole = sample === null || sample.segments === sample.ofSegments;
+  if (level !== 'metadata' && isWhole) return { level, verifiedAt };
+  return earlier?.lastFull ?? null;
+}
+
+function sum<T>(items: readonly T[], value: (item: T) => number): number {
+  return items.reduce((total, item) => total + value(item), 0);
+}

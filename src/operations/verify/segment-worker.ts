@@ -1,0 +1,71 @@
+// A worker thread of verify: opens the sealed segments that the main thread has fetched, and counts rows in them.
+import { parentPort, workerData } from 'node:worker_threads';
+import { type ErrorData, errorToData, PgkeepError } from '../../base/errors.ts';
+import { freeBuffer } from '../../base/free-buffer.ts';
+import { ThreadLine } from '../../base/thread-calls.ts';
+import { openSegment } from '../../repository/segment.ts';
+import { asBuffer, type ThreadSegment, takeOver } from '../thread-segment.ts';
+import { type CountedSlice, countLines } from './count-lines.ts';
+
+export interface SegmentWorkerData {
+  secret: Uint8Array;
+}
+
+/** A part of a segment's plain bytes. */
+export interface SlicePlace {
+  offset: number;
+  bytes: number;
+}
+
+export interface SegmentTask extends ThreadSegment {
+  id: string;
+  slices: SlicePlace[];
+}
+
+export interface CheckedSegment {
+  id: string;
+  storedBytes: number;
+  plainBytes: number;
+  /** In the order of the task's slices. */
+  counts: CountedSlice[];
+  /** Why it is none. */
+  error?: ErrorData;
+}
+
+/** What the main thread answers. */
+export type SegmentHost = {
+  next(nothing: null): Promise<unknown>;
+  checked(result: CheckedSegment): void;
+};
+
+function check(task: SegmentTask, secret: Buffer): CheckedSegment {
+  const { id, slices } = task;
+  const { object, key } = takeOver(task);
+  const storedBytes = object.length;
+  try {
+    const plain = openSegment(id, object, key, secret);
+    const counts = slices.map(({ offset, bytes }) => countLines(plain.subarray(offset, offset + bytes)));
+    const plainBytes = plain.length;
+    freeBuffer(plain);
+    return { id, storedBytes, plainBytes, counts };
+  } catch (error) {
+    if (!(error instanceof PgkeepError)) throw error;
+    return { id, storedBytes, plainBytes: 0, counts: [], error: errorToData(error) };
+  } finally {
+    freeBuffer(object);
+  }
+}
+
+if (parentPort === null) throw new Error('segment-worker runs as a worker thread');
+const { secret } = workerData as SegmentWorkerData;
+const line: ThreadLine<SegmentHost> = new ThreadLine<SegmentHost>(parentPort, {
+  run: async () => {
+    for (let task = (await line.call('next', null)) as SegmentTask | undefined; task !== undefined; ) {
+      // Fetched while this one is opened.
+      const ahead = line.call('next', null);
+      ahead.catch(() => undefined);
+      await line.call('checked', check(task, asBuffer(secret)));
+      task = (await ahead) as SegmentTask | undefined;
+    }
+  },
+});
