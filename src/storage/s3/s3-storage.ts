@@ -264,19 +264,20 @@ function requireEndpoint(endpoint: string): void {
 
 function putSettings(options: S3Options): Partial<PutObjectCommandInput> {
   const encryption = options.encryption ?? (options.kmsKeyId === undefined ? undefined : 'aws:kms');
-  const tags = (options.tags ?? []).map(parseTag);
+  const tags = (options.tags ?? []).map(encodeTag);
   return {
     ContentType: 'application/octet-stream',
     ...(options.storageClass !== undefined && { StorageClass: options.storageClass as StorageClass }),
     ...(encryption !== undefined && { ServerSideEncryption: encryption }),
     ...(options.kmsKeyId !== undefined && { SSEKMSKeyId: options.kmsKeyId }),
-    ...(tags.length > 0 && { Tagging: new URLSearchParams(tags).toString() }),
+    ...(tags.length > 0 && { Tagging: tags.join('&') }),
   };
 }
 
-function parseTag(tag: string): [string, string] {
+/** As a query has it. */
+function encodeTag(tag: string): string {
   const [, name, value = ''] = /^([^=]+)=(.*)$/s.exec(tag) ?? [];
-  if (name !== undefined) return [name, value];
+  if (name !== undefined) return `${encodeURIComponent(name)}=${encodeURIComponent(value)}`;
   throw new PgkeepError('OPTION_INVALID', `${JSON.stringify(tag)} is not a tag`, {
     hint: 'write name=value',
   });

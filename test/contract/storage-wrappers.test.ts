@@ -1,0 +1,176 @@
+// The wrappers keep the contract, and do what they are for: over a folder, as what is below them makes no difference.
+
+import { randomBytes } from 'node:crypto';
+import { expect, test } from 'vitest';
+import { PgkeepError } from '../../src/base/errors.ts';
+import { CountingStorage } from '../../src/storage/counting-storage.ts';
+import { LimitedStorage } from '../../src/storage/limited-storage.ts';
+import { LocalStorage } from '../../src/storage/local/local-storage.ts';
+import { openStorage } from '../../src/storage/open-storage.ts';
+import { RetryingStorage } from '../../src/storage/retrying-storage.ts';
+import type { PutOptions, Storage, StoredObject } from '../../src/storage/storage.ts';
+import { TransientError } from '../../src/storage/transient-error.ts';
+import { makeTempFolder } from '../support/temp-folder.ts';
+import { describeStorage } from './storage.ts';
+import { names } from './storage-names.ts';
+
+const wrappers: Record<string, (storage: Storage) => Storage> = {
+  retrying: storage => new RetryingStorage(storage),
+  counting: storage => new CountingStorage(storage),
+  limited: storage =>
+    new LimitedStorage(storage, { uploadBytesPerSecond: 2 ** 40, downloadBytesPerSecond: 2 ** 40 }),
+};
+
+for (const [name, wrap] of Object.entries(wrappers)) {
+  describeStorage(`${name} local folder`, async () => {
+    const folder = makeTempFolder('storage');
+    return {
+      storage: wrap(new LocalStorage(folder.path)),
+      reopen: async () => wrap(new LocalStorage(folder.path)),
+      [Symbol.asyncDispose]: () => folder.remove(),
+    };
+  });
+}
+
+/** A folder that fails at a call or a listed object, for reasons that may pass, as often as planned. */
+class FailingFolder extends LocalStorage {
+  failures = 0;
+  isAnswer = true;
+  /** Whether a put that fails has been done all the same. */
+  doesFirst = false;
+
+  override async put(name: string, bytes: Buffer, options?: PutOptions): Promise<'stored' | 'exists'> {
+    if (this.failures > 0 && this.doesFirst) await super.put(name, bytes, options);
+    this.#fail();
+    return await super.put(name, bytes, options);
+  }
+
+  override async get(name: string): Promise<Buffer> {
+    this.#fail();
+    return await super.get(name);
+  }
+
+  override async *list(prefix: string): AsyncIterable<StoredObject> {
+    for await (const object of super.list(prefix)) {
+      yield object;
+      this.#fail();
+    }
+  }
+
+  #fail(): void {
+    if (this.failures-- > 0) throw new TransientError('planned', { isAnswer: this.isAnswer });
+  }
+}
+
+const policy = { firstWaitMs: 20, longestWaitMs: 40, patienceMs: 1_000, unansweredAttempts: 3 };
+
+test('a storage that has answered is asked for as long as there is patience, one that never has a few times', async () => {
+  await using folder = makeTempFolder('storage');
+  const failing = new FailingFolder(folder.path);
+  failing.isAnswer = false;
+  failing.failures = 3;
+  const storage = new RetryingStorage(failing, undefined, policy);
+  await expect(storage.get('object')).rejects.toMatchObject({ context: { attempts: 3 } });
+  await storage.put('object', Buffer.from('x'));
+  failing.failures = 8;
+  expect(String(await storage.get('object'))).toBe('x');
+  failing.failures = 1_000;
+  const started = Date.now();
+  await expect(storage.get('object')).rejects.toMatchObject({
+    message: expect.stringMatching(/planned \(tried \d+ times\)/),
+  });
+  expect(Date.now() - started).toBeLessThan(2 * policy.patienceMs);
+});
+
+test('failures that will not pass are not repeated', async () => {
+  await using folder = makeTempFolder('storage');
+  const counting = new CountingStorage(new LocalStorage(folder.path));
+  await expect(new RetryingStorage(counting).get('object')).rejects.toMatchObject({ code: 'OBJECT_MISSING' });
+  expect(counting.traffic.requests).toBe(1);
+});
+
+test('a put whose acknowledgement was lost knows its own object, and leaves those of others', async () => {
+  await using folder = makeTempFolder('storage');
+  const failing = new FailingFolder(folder.path);
+  const storage = new RetryingStorage(failing, undefined, policy);
+  failing.doesFirst = true;
+  failing.failures = 3;
+  expect(await storage.put('object', Buffer.from('mine'), { ifAbsent: true })).toBe('stored');
+  failing.failures = 1;
+  expect(await storage.put('object', Buffer.from('other'), { ifAbsent: true })).toBe('exists');
+  expect(String(await storage.get('object'))).toBe('mine');
+});
+
+test('a listing that fails half-way is complete all the same, and names nothing twice', async () => {
+  await using folder = makeTempFolder('storage');
+  const failing = new FailingFolder(folder.path);
+  const all = Array.from({ length: 30 }, (_, i) => `a/${i}`).sort();
+  for (const name of all) await failing.put(name, Buffer.from(name));
+  failing.failures = 5;
+  expect(await names(new RetryingStorage(failing, undefined, policy), '')).toEqual(all);
+  expect(failing.failures).toBeLessThanOrEqual(0);
+});
+
+test('traffic is counted, repetitions included', async () => {
+  await using folder = makeTempFolder('storage');
+  const failing = new FailingFolder(folder.path);
+  const counting = new CountingStorage(failing);
+  const storage = new RetryingStorage(counting, undefined, policy);
+  failing.failures = 1;
+  await storage.put('a', randomBytes(1_000));
+  await storage.put('b', randomBytes(10));
+  await storage.get('a');
+  await storage.stat('a');
+  await names(storage, '');
+  await storage.remove(['a', 'b']);
+  expect(counting.traffic).toEqual({ requests: 8, sentBytes: 2_010, receivedBytes: 1_000 });
+});
+
+test.each(['put', 'get'] as const)('%s keeps below the limit, however many there are at once', async call => {
+  await using folder = makeTempFolder('storage');
+  const plain = new LocalStorage(folder.path);
+  const limit = 1_000_000;
+  const limits = call === 'put' ? { uploadBytesPerSecond: limit } : { downloadBytesPerSecond: limit };
+  const storage = new LimitedStorage(plain, limits);
+  const objects = Array.from({ length: 8 }, (_, i) => `object/${i}`);
+  for (const name of objects) await plain.put(name, randomBytes(100_000));
+  const started = performance.now();
+  await Promise.all(
+    objects.map(name => (call === 'get' ? storage.get(name) : storage.put(name, randomBytes(100_000)))),
+  );
+  const seconds = (performance.now() - started) / 1000;
+  // The first has no others to wait for.
+  expect(seconds).toBeGreaterThan(0.69);
+  expect(seconds).toBeLessThan(2);
+  const unlimited = performance.now();
+  await Promise.all(
+    objects.map(name => (call === 'get' ? storage.put(name, randomBytes(100_000)) : storage.get(name))),
+  );
+  expect(performance.now() - unlimited).toBeLessThan(500);
+});
+
+test('an interruption ends the waiting for a limit', async () => {
+  await using folder = makeTempFolder('storage');
+  const interruption = new AbortController();
+  const storage = new LimitedStorage(
+    new LocalStorage(folder.path),
+    { uploadBytesPerSecond: 10 },
+    interruption.signal,
+  );
+  await storage.put('first', randomBytes(1_000));
+  const second = storage.put('second', randomBytes(1_000));
+  interruption.abort(new PgkeepError('INTERRUPTED', 'enough'));
+  await expect(second).rejects.toMatchObject({ code: 'INTERRUPTED', message: 'enough' });
+  expect(await names(storage, '')).toEqual(['first']);
+});
+
+test('an address is opened with what its options ask for', async () => {
+  await using folder = makeTempFolder('storage');
+  const storage = await openStorage(folder.path, { limits: { uploadBytesPerSecond: 100_000 } });
+  await storage.put('first', randomBytes(30_000));
+  const started = performance.now();
+  await storage.put('second', randomBytes(10));
+  expect(performance.now() - started).toBeGreaterThan(200);
+  expect(storage.traffic).toEqual({ requests: 2, sentBytes: 30_010, receivedBytes: 0 });
+  expect(storage.location).toBe(folder.path);
+});
