@@ -45,8 +45,8 @@ import {
 import type { BackupMetadata } from '../repository/metadata.ts';
 import { inspectRepository, Repository, readAllMetadata } from '../repository/repository.ts';
 import { SegmentStore } from '../repository/segment-store.ts';
-import { openStorage } from '../storage/open-storage.ts';
-import type { Storage } from '../storage/storage.ts';
+import type { Traffic } from '../storage/counting-storage.ts';
+import { type OpenedStorage, openStorage } from '../storage/open-storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
 import { planCopies } from './create/copy-plan.ts';
 import { readTables } from './create/read-tables.ts';
@@ -124,6 +124,8 @@ export interface CreateBackupResult {
   /** Relations whose rows or definition are not in the backup, each with the reason. */
   leftOut: LeftOutEntry[];
   globals: { included: boolean; reason?: string };
+  /** What the run asked of the storage. */
+  traffic: Traffic;
   warnings: string[];
 }
 
@@ -192,7 +194,7 @@ interface StoredData {
 
 class Run {
   readonly #options: CreateBackupOptions;
-  readonly #storage: Storage;
+  readonly #storage: OpenedStorage;
   readonly #environment: Environment;
   readonly #target: DatabaseTarget;
   readonly #selection: Selection;
@@ -209,7 +211,7 @@ class Run {
   #monitor: pg.Client | undefined;
   #watcher: BlockingWatcher | undefined;
 
-  constructor(options: CreateBackupOptions, storage: Storage) {
+  constructor(options: CreateBackupOptions, storage: OpenedStorage) {
     this.#options = options;
     this.#storage = storage;
     this.#environment = options.environment ?? process.env;
@@ -711,6 +713,7 @@ class Run {
         'missing' in manifest.globals
           ? { included: false, reason: manifest.globals.missing }
           : { included: true },
+      traffic: { ...this.#storage.traffic },
       warnings: this.#warnings,
     };
   }

@@ -17,8 +17,8 @@ import {
 } from '../postgres/target.ts';
 import type { Manifest, TableEntry } from '../repository/manifest.ts';
 import { findBackup, Repository } from '../repository/repository.ts';
-import { openStorage } from '../storage/open-storage.ts';
-import type { Storage } from '../storage/storage.ts';
+import type { Traffic } from '../storage/counting-storage.ts';
+import { type OpenedStorage, openStorage } from '../storage/open-storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
 import type { OperationEvent, RunOptions } from './events.ts';
 import { jobsLimits, requireInteger } from './option-check.ts';
@@ -73,6 +73,8 @@ export interface RestoreBackupResult {
   durationMs: number;
   /** The steps, in order, in words; with dryRun what would be done. */
   plan: string[];
+  /** What the run asked of the storage. */
+  traffic: Traffic;
   warnings: string[];
 }
 
@@ -125,7 +127,7 @@ interface Source {
 
 class Restore {
   readonly #options: RestoreBackupOptions;
-  readonly #storage: Storage;
+  readonly #storage: OpenedStorage;
   readonly #environment: Environment;
   readonly #target: DatabaseTarget;
   readonly #jobs: number;
@@ -133,7 +135,7 @@ class Restore {
   readonly #warnings: string[] = [];
   readonly #applicationName: string;
 
-  constructor(options: RestoreBackupOptions, storage: Storage) {
+  constructor(options: RestoreBackupOptions, storage: OpenedStorage) {
     this.#options = options;
     this.#storage = storage;
     this.#environment = options.environment ?? process.env;
@@ -158,6 +160,7 @@ class Restore {
       bytes: this.#options.schemaOnly ? 0 : sum(source.tables, table => table.bytes),
       durationMs: Date.now() - this.#startedAt,
       plan,
+      traffic: { ...this.#storage.traffic },
       warnings: this.#warnings,
     };
   }

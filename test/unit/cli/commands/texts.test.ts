@@ -31,6 +31,7 @@ const created: CreateBackupResult = {
   complete: true,
   leftOut: [],
   globals: { included: true },
+  traffic: { requests: 20, sentBytes: 1000, receivedBytes: 0 },
   warnings: [],
 };
 
@@ -197,6 +198,7 @@ const restored: RestoreBackupResult = {
   bytes: 47_291_904,
   durationMs: 65_000,
   plan: ['create the database shop_copy', 'copy the rows'],
+  traffic: { requests: 20, sentBytes: 1000, receivedBytes: 0 },
   warnings: [],
 };
 

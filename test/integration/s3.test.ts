@@ -1,0 +1,241 @@
+// Backups in S3, from create to restore, against a real server: as a user would, with the least rights, under faults of
+// the network, and killed at any moment.
+
+import { createHash } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { PgkeepError } from '../../src/base/errors.ts';
+import { listBackups } from '../../src/operations/list-backups.ts';
+import { type CephGateway, cephStartMs, type S3User, startCephGateway } from '../support/ceph-gateway.ts';
+import { expectSame, makeFaultDatabase } from '../support/fault-database.ts';
+import { type HttpFaults, s3Error, startHttpFaults } from '../support/http-faults.ts';
+import { runPgkeep, startPgkeep } from '../support/pgkeep-process.ts';
+import { psql, type Server, startServer } from '../support/postgres-server.ts';
+import { backUp, restoreInto, testKey } from '../support/round-trip.ts';
+
+let server: Server;
+let ceph: CephGateway;
+let between: HttpFaults;
+
+beforeAll(async () => {
+  [server, ceph] = await Promise.all([startServer(), startCephGateway()]);
+  between = await startHttpFaults(ceph.port);
+  await makeFaultDatabase(server, 'shop');
+}, cephStartMs);
+afterAll(async () => {
+  await between[Symbol.asyncDispose]();
+  await ceph[Symbol.asyncDispose]();
+  await server[Symbol.asyncDispose]();
+});
+
+/** As a user's environment has it. */
+function environment(bucket: string, user: S3User, port = ceph.port): Record<string, string> {
+  return {
+    DATABASE_URL: server.url('shop'),
+    BACKUP_ENCRYPTION_KEY: testKey,
+    BACKUP_STORAGE_TYPE: 's3',
+    S3_BACKUP_BUCKET: bucket,
+    AWS_ENDPOINT_URL_S3: `http://127.0.0.1:${port}`,
+    AWS_ACCESS_KEY_ID: user.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: user.secretAccessKey,
+  };
+}
+
+async function restoreAndCompare(repository: string, storage: object): Promise<void> {
+  await restoreInto(server, 'restored', repository, { ...storage, create: true });
+  await expectSame(server, 'shop', 'restored');
+  await server.dropDatabase('restored');
+}
+
+test('the built program creates, lists and restores, with nothing but the environment', async () => {
+  const bucket = await ceph.makeBucket();
+  const env = environment(bucket, ceph.owner);
+  const created = await runPgkeep(['create', '--json', '--programs', server.binDir], { env });
+  expect(created.err + created.out).not.toContain(ceph.owner.secretAccessKey);
+  expect(created.exitCode, created.err).toBe(0);
+  expect(JSON.parse(created.out)).toMatchObject({
+    repository: `s3://${bucket}`,
+    database: 'shop',
+    reusedSegments: 0,
+  });
+  const listed = await runPgkeep(['list', '--json'], { env });
+  expect(JSON.parse(listed.out)).toMatchObject([{ id: JSON.parse(created.out).id }]);
+  await server.createDatabase('restored');
+  const restored = await runPgkeep(['restore', 'latest', '--programs', server.binDir], {
+    env: { ...env, RESTORE_DATABASE_URL: server.url('restored') },
+  });
+  expect(restored.exitCode, restored.err).toBe(0);
+  await expectSame(server, 'shop', 'restored');
+  await server.dropDatabase('restored');
+  const again = await runPgkeep(
+    ['create', '--json', '--repository', `s3://${bucket}`, '--programs', server.binDir],
+    { env },
+  );
+  expect(JSON.parse(again.out).reusedSegments).toBeGreaterThan(2);
+});
+
+test('a writer without the right to delete backs up, again and again; a reader restores, and writes nothing', async () => {
+  const bucket = await ceph.makeBucket(['s3:ListBucket', 's3:GetObject', 's3:PutObject']);
+  const repository = `s3://${bucket}/nightly`;
+  const storage = { s3: ceph.options(ceph.guest) };
+  await backUp(server, 'shop', repository, { storage });
+  const second = await backUp(server, 'shop', repository, { storage });
+  expect(second.reusedSegments).toBeGreaterThan(2);
+  await restoreAndCompare(repository, { storage });
+  expect(await listBackups({ repository, storage })).toHaveLength(2);
+
+  const readable = await ceph.makeBucket(['s3:ListBucket', 's3:GetObject']);
+  await backUp(server, 'shop', `s3://${readable}`, { storage: { s3: ceph.options() } });
+  await restoreAndCompare(`s3://${readable}`, { storage });
+  await expect(backUp(server, 'shop', `s3://${readable}`, { storage })).rejects.toMatchObject({
+    code: 'STORAGE_DENIED',
+  });
+  expect(await listBackups({ repository: `s3://${readable}`, storage })).toHaveLength(1);
+});
+
+test('one table out of a hundred is restored by reading little more than what is stored of it', async () => {
+  const database = await server.createDatabase('hundred');
+  const tables = Array.from(
+    { length: 99 },
+    (_, i) => `CREATE TABLE t${i} AS SELECT md5((n * ${i + 2})::text) AS x FROM generate_series(1, 500) n;`,
+  );
+  await psql(
+    server,
+    database,
+    `${tables.join('\n')} CREATE TABLE wanted AS SELECT n, md5(n::text) AS x FROM generate_series(1, 200000) n`,
+  );
+  await psql(server, database, 'ANALYZE');
+  const repository = `s3://${await ceph.makeBucket()}`;
+  const storage = { s3: ceph.options() };
+  const wanted = (await backUp(server, database, `${repository}/alone`, { storage, tables: ['wanted'] }))
+    .newBytes;
+  const all = await backUp(server, database, `${repository}/all`, { storage });
+  expect(all.newBytes).toBeGreaterThan(wanted * 1.1);
+  const { traffic } = await restoreInto(server, 'restored', `${repository}/all`, {
+    storage,
+    create: true,
+    tables: ['wanted'],
+  });
+  expect(traffic.receivedBytes).toBeGreaterThan(wanted * 0.8);
+  expect(traffic.receivedBytes).toBeLessThan(1.1 * wanted + 1024 * 1024);
+  await server.dropDatabase('restored');
+});
+
+describe('a run goes on', () => {
+  test('through connections that are cut, lost acknowledgements, storms and requests to slow down', async () => {
+    const bucket = await ceph.makeBucket();
+    const storage = { s3: ceph.options(ceph.owner, between.port) };
+    const faults = [
+      s3Error(503, 'SlowDown', { 'retry-after': '1' }),
+      'lose-answer',
+      { cutRequestAfter: 10_000 },
+      s3Error(500, 'InternalError'),
+      { cutAnswerAfter: 100 },
+      { answer: 503 },
+    ] as const;
+    let met = 0;
+    // Every third request meets with something.
+    between.decide(() => (++met % 3 === 0 ? (faults[(met / 3) % faults.length] ?? 'forward') : 'forward'));
+    const { newSegments, traffic } = await backUp(server, 'shop', `s3://${bucket}`, { storage });
+    expect(newSegments).toBeGreaterThan(2);
+    expect(met / 3).toBeGreaterThan(faults.length);
+    expect(traffic.requests).toBeGreaterThan(10);
+    await restoreAndCompare(`s3://${bucket}`, { storage });
+    between.decide(() => 'forward');
+    const again = await backUp(server, 'shop', `s3://${bucket}`, { storage });
+    expect(again.newSegments).toBeLessThanOrEqual(2);
+  });
+});
+
+describe('a run ends', () => {
+  test.each([
+    ['whose credentials are no longer good', () => s3Error(400, 'ExpiredToken'), 'STORAGE_CREDENTIALS'],
+    ['whose bucket is taken away', () => s3Error(404, 'NoSuchBucket'), 'STORAGE_NOT_FOUND'],
+    ['whose storage is full', () => s3Error(403, 'QuotaExceeded'), 'STORAGE_FULL'],
+  ] as const)(
+    '%s in the middle, no backup shows, and the next one reuses what it stored',
+    async (_, fault, code) => {
+      const bucket = await ceph.makeBucket();
+      const repository = `s3://${bucket}`;
+      const storage = { s3: ceph.options(ceph.owner, between.port) };
+      let puts = 0;
+      between.decide(({ method, path }) =>
+        method === 'PUT' && path.includes('/segments/') && ++puts > 2 ? fault() : 'forward',
+      );
+      const failure: PgkeepError = await backUp(server, 'shop', repository, { storage }).then(
+        () => expect.unreachable('the backup has not failed'),
+        error => error,
+      );
+      expect(failure).toMatchObject({ code, exitCode: 4 });
+      between.decide(() => 'forward');
+      expect(await listBackups({ repository, storage })).toEqual([]);
+      const next = await backUp(server, 'shop', repository, { storage });
+      expect(next.reusedSegments).toBeGreaterThan(0);
+      await restoreAndCompare(repository, { storage });
+    },
+  );
+
+  test('at the first signal, also while it waits for a storage that has stalled', async () => {
+    const bucket = await ceph.makeBucket();
+    let isStalled = false;
+    between.decide(({ path }) => {
+      isStalled ||= path.includes('/segments/');
+      return isStalled ? 'hang' : 'forward';
+    });
+    const run = startPgkeep(['create', '--programs', server.binDir], {
+      env: environment(bucket, ceph.owner, between.port),
+    });
+    while (!isStalled) await sleep(20);
+    run.kill('SIGINT');
+    const asked = Date.now();
+    const { exitCode, err } = await run.ended;
+    expect(err).toContain('[INTERRUPTED]');
+    expect(exitCode).toBe(130);
+    expect(Date.now() - asked).toBeLessThan(5_000);
+    between.decide(() => 'forward');
+  });
+});
+
+test('killed with kill -9 at any moment, it leaves no half backup, and the next run reuses what is there', async () => {
+  const bucket = await ceph.makeBucket();
+  const env = environment(bucket, ceph.owner, between.port);
+  const argv = ['create', '--programs', server.binDir];
+  between.requests.length = 0;
+  between.decide(() => 'forward');
+  expect((await runPgkeep(argv, { env: { ...env, BACKUP_STORAGE_PATH: 'counted' } })).exitCode).toBe(0);
+  const requests = between.requests.length;
+  const signals = [];
+  for (let round = 0; round < 10; round++) {
+    const last = Math.floor(requests * random(`request ${round}`));
+    let seen = 0;
+    const run = startPgkeep(argv, { env });
+    between.decide(() => {
+      if (seen++ === last) setTimeout(() => run.kill('SIGKILL'), 20 * random(`moment ${round}`));
+      return 'forward';
+    });
+    signals.push((await run.ended).signal);
+  }
+  between.decide(() => 'forward');
+  // A later run asks less, as it finds what was stored: some may have ended before their last request came.
+  const ended = signals.filter(signal => signal === null).length;
+  expect(ended).toBeLessThan(5);
+  const repository = `s3://${bucket}`;
+  const storage = { s3: ceph.options() };
+  const backups = await listBackups({ repository, storage });
+  // One may have been killed when its last object was stored already.
+  expect(backups.length).toBeGreaterThanOrEqual(ended);
+  expect(backups.length).toBeLessThanOrEqual(ended + 3);
+  const next = await backUp(server, 'shop', repository, { storage });
+  expect(next.reusedBytes).toBeGreaterThan(0);
+  expect(next.newSegments).toBeLessThanOrEqual(2);
+  for (const { id } of [...backups, next]) {
+    await restoreInto(server, 'restored', repository, { storage, create: true, backup: id });
+    await expectSame(server, 'shop', 'restored');
+    await server.dropDatabase('restored');
+  }
+});
+
+/** From 0 to 1, the same in every run. */
+function random(seed: string): number {
+  return createHash('sha256').update(seed).digest().readUInt32BE() / 2 ** 32;
+}
