@@ -93,6 +93,8 @@ export function unwrapKey(recipients: readonly WrappedKey[], key: Buffer, contex
       'aes-256-gcm',
       wrappingKey(key, Buffer.from(entry.salt, 'base64')),
       constantNonce,
+      // A shorter tag would be taken otherwise, and is so much easier to guess.
+      { authTagLength: tagBytes },
     );
     decipher.setAAD(Buffer.from(context));
     decipher.setAuthTag(sealed.subarray(-tagBytes));

@@ -110,7 +110,8 @@ export function open(name: string, kind: SealKind, key: DataKey | null, object: 
   }
   const end = object.length - gcmTagBytes;
   try {
-    const decipher = createDecipheriv('aes-256-gcm', objectKey(key, header, kind), constantNonce);
+    const derived = objectKey(key, header, kind);
+    const decipher = createDecipheriv('aes-256-gcm', derived, constantNonce, { authTagLength: gcmTagBytes });
     decipher.setAAD(Buffer.concat([header, Buffer.from(name)]));
     decipher.setAuthTag(object.subarray(end));
     const body = decipher.update(object.subarray(headerBytes, end));
