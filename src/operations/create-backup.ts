@@ -2,7 +2,7 @@
 // rest. Nothing is written before options, key, repository, database and programs have been checked, and the backup
 // exists only once its last object is written.
 import type pg from 'pg';
-import { errorToData, PgkeepError, throwIfAborted } from '../base/errors.ts';
+import { type ErrorCode, errorToData, PgkeepError, throwIfAborted } from '../base/errors.ts';
 import { version } from '../base/version.ts';
 import { parseKey } from '../crypto/key.ts';
 import { listArchive, readThroughArchive } from '../postgres/archive-contents.ts';
@@ -160,6 +160,14 @@ export async function createBackup(options: CreateBackupOptions): Promise<Create
     await storage.close();
   }
 }
+
+/** What an earlier backup that is no use to this one fails with. */
+const unreadable = new Set<ErrorCode>([
+  'OBJECT_MISSING',
+  'OBJECT_DAMAGED',
+  'REPOSITORY_MISMATCH',
+  'REPOSITORY_UNSUPPORTED',
+]);
 
 /** The oldest whose catalog and functions are as used here. */
 const oldestVersion = 13;
@@ -405,8 +413,7 @@ class Run {
         rangePages.set(quoteQualified(table.schema, table.name), table.rangePages);
       }
     } catch (error) {
-      if (!(error instanceof PgkeepError) || !['OBJECT_MISSING', 'OBJECT_DAMAGED'].includes(error.code))
-        throw error;
+      if (!(error instanceof PgkeepError) || !unreadable.has(error.code)) throw error;
       this.#warn(
         `${newest === undefined ? 'what is there' : `the backup ${newest.id}`} cannot be built upon: ${error.message}`,
         'this backup is complete without it; check the repository',
@@ -645,6 +652,8 @@ class Run {
       leftOut,
       newBytes,
       reusedBytes,
+      tags: [...(this.#options.tags ?? [])],
+      reason: this.#options.reason ?? null,
     };
   }
 

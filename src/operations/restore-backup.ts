@@ -172,6 +172,8 @@ class Restore {
     );
     const repository = await Repository.open(this.#storage, this.#options.encryptionKey);
     const manifest = await repository.readManifest(metadata);
+    // A key that is lost is better known before anything else.
+    await Promise.all(manifest.keys.map(id => repository.dataKey(id)));
     const pgRestore = await findPgRestore(
       manifest.archive.programVersion,
       this.#options.programs,
@@ -186,8 +188,6 @@ class Restore {
     const { entries, tables } = selectParts(manifest, all, this.#options.tables ?? [], message =>
       this.#warn(message),
     );
-    // A key that is lost is better known before the target is touched.
-    await Promise.all(manifest.keys.map(id => repository.dataKey(id)));
     return { repository, manifest, pgRestore, entries, tables };
   }
 

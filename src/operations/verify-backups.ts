@@ -9,8 +9,8 @@ import { type Environment, localEnvironment } from '../postgres/target.ts';
 import { isBackupId } from '../repository/backup-id.ts';
 import { keyName, manifestName, metadataName, segmentName } from '../repository/layout.ts';
 import type { Manifest, RangeEntry, SegmentRef, Slice, TableEntry } from '../repository/manifest.ts';
-import { type BackupMetadata, parseMetadata } from '../repository/metadata.ts';
-import { findBackup, Repository, readAllMetadata } from '../repository/repository.ts';
+import { type BackupMetadata, changedFields, parseMetadata } from '../repository/metadata.ts';
+import { disagreeing, findBackup, Repository, readAllMetadata } from '../repository/repository.ts';
 import {
   readVerification,
   type Sample,
@@ -25,7 +25,6 @@ import type { OperationEvent, RunOptions } from './events.ts';
 import { jobsLimits, requireInteger } from './option-check.ts';
 import { readRanges } from './table-index.ts';
 import { Findings, type VerificationProblem } from './verify/findings.ts';
-import { changedFields } from './verify/metadata-check.ts';
 import { chooseSample } from './verify/sample.ts';
 import { SegmentChecks, sliceKey, type WantedSegment } from './verify/segment-checks.ts';
 import type { SlicePlace } from './verify/segment-worker.ts';
@@ -293,12 +292,10 @@ class Verification {
       if (metadata !== undefined && checksum !== metadata.checksum) findings.doubt('checksum');
       const manifest = await repository.openManifest(id, object);
       if (metadata === undefined) return manifest;
-      const changed = changedFields(metadata, manifest, object.length);
+      const changed = changedFields(metadata, manifest, object.length, repository.encrypted);
       if (checksum !== metadata.checksum) changed.unshift('checksum');
       if (changed.length > 0) {
-        const metadataObject = metadataName(id);
-        const message = `${metadataObject} is damaged: it does not agree with the manifest on ${changed.join(', ')}`;
-        findings.add({ code: 'OBJECT_DAMAGED', message }, metadataObject);
+        findings.add(disagreeing(id, changed), metadataName(id));
       }
       return manifest;
     } catch (error) {

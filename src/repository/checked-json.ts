@@ -4,8 +4,9 @@ import { PgkeepError } from '../base/errors.ts';
 
 /** The longest path of JSON values inside each other; the format needs a dozen. */
 const maxDepth = 64;
-/** Each value costs up to a hundred bytes once parsed, whatever its length was. */
-const maxValues = 4_000_000;
+/** Once parsed, a value takes about ten bytes and an object fifty, however short their text was. */
+const maxCost = 6_000_000;
+const costOfObject = 3;
 
 /** Looks at a value. @returns the path of the first thing that is not as it should be, or `undefined`. */
 export type Shape = (value: unknown) => string | undefined;
@@ -32,29 +33,31 @@ function damaged(name: string, why: string): PgkeepError {
   return new PgkeepError('OBJECT_DAMAGED', `${name} is damaged: ${why}`, { context: { object: name } });
 }
 
-/** Whether parsing would take too much; counts opening brackets and commas outside strings. */
+const [quote, backslash, comma] = [0x22, 0x5c, 0x2c];
+const [openList, closeList, openObject, closeObject] = [0x5b, 0x5d, 0x7b, 0x7d];
+
+/** Whether parsing would take too much: counts brackets and commas outside strings. */
 function isTooMuch(text: Buffer): boolean {
-  const [quote, backslash, comma] = [0x22, 0x5c, 0x2c];
   let depth = 0;
-  let values = 0;
+  let cost = 0;
   let isInString = false;
   for (let at = 0; at < text.length; at++) {
     const byte = text[at];
     if (isInString) {
       if (byte === backslash) at++;
       else if (byte === quote) isInString = false;
-    } else if (byte === quote) {
-      isInString = true;
-    } else if (byte === 0x5b || byte === 0x7b) {
-      values++;
-      if (++depth > maxDepth) return true;
-    } else if (byte === 0x5d || byte === 0x7d) {
-      depth--;
-    } else if (byte === comma && ++values > maxValues) {
-      return true;
+      continue;
     }
+    if (byte === quote) isInString = true;
+    else if (byte === comma) cost++;
+    else if (byte === closeList || byte === closeObject) depth--;
+    else if (byte === openList || byte === openObject) {
+      cost += byte === openObject ? costOfObject : 1;
+      depth++;
+    }
+    if (depth > maxDepth || cost > maxCost) return true;
   }
-  return values > maxValues;
+  return false;
 }
 
 export const isText: Shape = value => ok(typeof value === 'string');

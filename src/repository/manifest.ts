@@ -177,6 +177,9 @@ export interface Manifest {
   leftOut: LeftOutEntry[];
   newBytes: number;
   reusedBytes: number;
+  /** As in the metadata, where anybody can change them. Missing from the first backups. */
+  tags?: string[];
+  reason?: string | null;
 }
 
 /** `schema.name`, not quoted; the name alone for what is not a relation. */
@@ -329,6 +332,8 @@ const manifestShape = also<Manifest>(
     leftOut: listOf(fields({ ...named, kind: isText, reason: isText, missing: optional(oneOf(true)) })),
     newBytes: isCount,
     reusedBytes: isCount,
+    tags: optional(texts),
+    reason: optional(orNull(isText)),
   }),
   manifest => inlineRefs(manifest).every(({ key }) => key < manifest.keys.length),
 );

@@ -1,4 +1,5 @@
 // The public summary of a backup, readable without any key. A backup exists exactly when this object exists.
+import { isDeepStrictEqual } from 'node:util';
 import { PgkeepError } from '../base/errors.ts';
 import {
   fields,
@@ -12,6 +13,7 @@ import {
   orNull,
   parseJson,
 } from './checked-json.ts';
+import { leftOutLabel, type Manifest } from './manifest.ts';
 
 export interface BackupMetadata {
   id: string;
@@ -77,4 +79,41 @@ export function parseMetadata(name: string, id: string, bytes: Buffer): BackupMe
     });
   }
   return metadata;
+}
+
+/**
+ * The fields that anybody may have changed since: those that are not what the manifest says, which only holders of the key
+ * can write.
+ * @param manifestBytes size of the manifest's object.
+ * @param encrypted whether the repository is.
+ */
+export function changedFields(
+  metadata: BackupMetadata,
+  manifest: Manifest,
+  manifestBytes: number,
+  encrypted: boolean,
+): string[] {
+  const missing = manifest.leftOut.filter(entry => entry.missing);
+  const isPrivate = metadata.tables === undefined;
+  const told: { [Field in keyof BackupMetadata]?: unknown } = {
+    timestamp: manifest.snapshot.takenAt,
+    version: manifest.tool.replace(/^pgkeep /, ''),
+    type: 'database',
+    database: manifest.database.name,
+    tables: isPrivate ? undefined : manifest.tables.map(table => `${table.schema}.${table.name}`),
+    tableCount: manifest.tables.length,
+    recordCount: manifest.tables.reduce((sum, table) => sum + table.rows, 0),
+    encrypted,
+    sizeBytes: manifest.tables.reduce((sum, table) => sum + table.bytes, manifest.archive.bytes),
+    storedBytes: manifest.newBytes + manifest.reusedBytes + manifestBytes,
+    newBytes: manifest.newBytes + manifestBytes,
+    complete: missing.length === 0,
+    missingCount: missing.length === 0 ? undefined : missing.length,
+    missing: isPrivate || missing.length === 0 ? undefined : missing.map(leftOutLabel),
+    tags: manifest.tags ?? metadata.tags,
+    reason: manifest.reason === undefined ? metadata.reason : manifest.reason,
+  };
+  return Object.entries(told)
+    .filter(([field, value]) => !isDeepStrictEqual(metadata[field as keyof BackupMetadata], value))
+    .map(([field]) => field);
 }

@@ -17,7 +17,7 @@ import {
   segmentName,
 } from './layout.ts';
 import { type Manifest, parseManifest, type SegmentRef } from './manifest.ts';
-import { type BackupMetadata, parseMetadata } from './metadata.ts';
+import { type BackupMetadata, changedFields, parseMetadata } from './metadata.ts';
 import { openSegment } from './segment.ts';
 
 interface Descriptor {
@@ -210,29 +210,29 @@ export class Repository {
   /** The key an object says it was sealed with; `null` when it is not encrypted, which only a plain repository allows. */
   async keyOf(name: string, object: Buffer): Promise<DataKey | null> {
     const keyId = sealedKeyId(name, object);
-    if ((keyId === null) !== (this.#userKey === null)) {
-      throw new PgkeepError(
-        'OBJECT_DAMAGED',
-        `${name} is ${keyId === null ? 'not ' : ''}encrypted, unlike its repository`,
-        {
-          context: { object: name },
-        },
-      );
-    }
+    if ((keyId !== null) !== this.encrypted) throw unlikeRepository(name, keyId !== null);
     return keyId === null ? null : await this.dataKey(keyId);
   }
 
-  /** A sealed segment and the key that its header names. @throws PgkeepError OBJECT_MISSING, OBJECT_DAMAGED. */
+  /**
+   * A sealed segment and the key that its header names.
+   * @throws PgkeepError OBJECT_MISSING, OBJECT_DAMAGED; REPOSITORY_MISMATCH when the repository does not have that key.
+   */
   async fetchSegment(id: string): Promise<{ object: Buffer; key: DataKey | null }> {
     const name = segmentName(id);
     const object = await this.storage.get(name);
-    return { object, key: await this.keyOf(name, object) };
+    try {
+      return { object, key: await this.keyOf(name, object) };
+    } catch (cause) {
+      if (!(cause instanceof PgkeepError) || cause.code !== 'OBJECT_MISSING') throw cause;
+      throw withoutItsKey(name, cause);
+    }
   }
 
-  /** The plain bytes of a segment. */
+  /** The plain bytes of a segment. @throws PgkeepError as {@link Repository.fetchSegment}. */
   async readSegment(id: string): Promise<Buffer> {
-    const object = await this.storage.get(segmentName(id));
-    return openSegment(id, object, await this.keyOf(segmentName(id), object), this.secret);
+    const { object, key } = await this.fetchSegment(id);
+    return openSegment(id, object, key, this.secret);
   }
 
   /** The bytes of several segments, one after the other. */
@@ -260,8 +260,12 @@ export class Repository {
   async readManifest(metadata: BackupMetadata): Promise<Manifest> {
     const name = manifestName(metadata.id);
     const object = await this.storage.get(name);
-    const manifest = await this.openManifest(metadata.id, object);
-    if (createHash('sha256').update(object).digest('hex') !== metadata.checksum) {
+    const isAsTold = createHash('sha256').update(object).digest('hex') === metadata.checksum;
+    const manifest = await this.openManifest(metadata.id, object).catch((cause: unknown) => {
+      if (isAsTold || !(cause instanceof PgkeepError) || cause.code !== 'OBJECT_MISSING') throw cause;
+      throw withoutItsKey(name, cause);
+    });
+    if (!isAsTold) {
       throw new PgkeepError(
         'OBJECT_DAMAGED',
         `${name} is not the manifest that ${metadataName(metadata.id)} was written for`,
@@ -270,6 +274,8 @@ export class Repository {
         },
       );
     }
+    const changed = changedFields(metadata, manifest, object.length, this.encrypted);
+    if (changed.length > 0) throw disagreeing(metadata.id, changed);
     return manifest;
   }
 
@@ -424,6 +430,31 @@ const descriptorShape = either(
 );
 
 const keyShape = fields({ format: oneOf(1), id: isText, recipients });
+
+function withoutItsKey(name: string, cause: unknown): PgkeepError {
+  return new PgkeepError(
+    'REPOSITORY_MISMATCH',
+    `${name} is sealed with a key that this repository does not have`,
+    { hint: 'it is of another repository, or its key was removed', context: { object: name }, cause },
+  );
+}
+
+/** @param fields those of the metadata that the manifest has otherwise. */
+export function disagreeing(backup: string, fields: readonly string[]): PgkeepError {
+  const name = metadataName(backup);
+  return new PgkeepError(
+    'OBJECT_DAMAGED',
+    `${name} is damaged: it does not agree with the manifest on ${fields.join(', ')}`,
+    { hint: 'somebody changed it; the backup itself may well be whole', context: { object: name } },
+  );
+}
+
+function unlikeRepository(name: string, isEncrypted: boolean): PgkeepError {
+  const how = isEncrypted ? 'encrypted' : 'not encrypted';
+  return new PgkeepError('OBJECT_DAMAGED', `${name} is damaged: it is ${how}, unlike its repository`, {
+    context: { object: name },
+  });
+}
 
 function jsonObject(value: object): Buffer {
   return Buffer.from(`${JSON.stringify(value, null, 2)}\n`);
