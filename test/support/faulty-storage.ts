@@ -70,9 +70,9 @@ export class FaultyStorage implements Storage {
     return await this.#request('put', name, () => this.#inner.put(name, bytes, options));
   }
 
-  async get(name: string): Promise<Buffer> {
-    const effects = this.#begin('get', name);
-    const bytes = await this.#perform(effects, () => this.#inner.get(name));
+  async get(...args: Parameters<Storage['get']>): Promise<Buffer> {
+    const effects = this.#begin('get', args[0]);
+    const bytes = await this.#perform(effects, () => this.#inner.get(...args));
     return effects.reduce((read, effect) => {
       if (effect.do === 'cut') return read.subarray(0, effect.bytes);
       if (effect.do !== 'flip') return read;
@@ -195,8 +195,8 @@ Object.assign(LocalStorage.prototype, {
   put(this: LocalStorage, ...args: Parameters<Storage['put']>) {
     return standIn(this)?.put(...args) ?? untouched.put.apply(this, args);
   },
-  get(this: LocalStorage, name: string) {
-    return standIn(this)?.get(name) ?? untouched.get.call(this, name);
+  get(this: LocalStorage, ...args: Parameters<Storage['get']>) {
+    return standIn(this)?.get(...args) ?? untouched.get.apply(this, args);
   },
   stat(this: LocalStorage, name: string) {
     return standIn(this)?.stat(name) ?? untouched.stat.call(this, name);
