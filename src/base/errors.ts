@@ -74,6 +74,15 @@ export const errorTable = {
   },
   STORAGE_DENIED: { kind: 'repository', meaning: 'the storage refused access' },
   STORAGE_FULL: { kind: 'repository', meaning: 'the storage has no space left' },
+  STORAGE_UNFIT: { kind: 'repository', meaning: 'the storage cannot do what a repository needs' },
+  HOST_KEY_UNKNOWN: {
+    kind: 'repository',
+    meaning: 'the key of an SFTP server is not among the known hosts, so it may be any server',
+  },
+  HOST_KEY_CHANGED: {
+    kind: 'repository',
+    meaning: 'an SFTP server has shown another key than the one it is known by, or a revoked one',
+  },
 
   DATABASE_NOT_GIVEN: {
     kind: 'database',

@@ -1,0 +1,287 @@
+// One connection to an SFTP server: many requests under way at once, calls as promises that end when the connection
+// does, objects written and read in chunks.
+import type { Client, FileEntryWithStats, SFTPWrapper, Stats } from 'ssh2';
+import { PgkeepError } from '../../base/errors.ts';
+import { TransientError } from '../transient-error.ts';
+import { HostCheck } from './host-check.ts';
+import { type Login, prepareLogin } from './login.ts';
+import type { SftpAddress, SftpOptions } from './sftp-options.ts';
+
+/** Codes of SFTP version 3 that are told apart here. */
+export const sftpStatus = { eof: 1, noSuchFile: 2, permissionDenied: 3, failure: 4, unsupported: 8 } as const;
+
+/** What every server takes in one request, and how many requests an object has under way. */
+const chunkBytes = 32 * 1024;
+const chunksAtOnce = 32;
+
+const defaultTimeoutMs = 20_000;
+/** How often a silent server is asked whether it is there before the connection counts as lost. */
+const questionsWithoutAnswer = 3;
+
+type Done<T> = (error: Error | null | undefined, value?: T) => void;
+
+/** Free and usable space as statvfs has it. */
+interface FileSystemSpace {
+  f_frsize: number;
+  f_bavail: number;
+  f_favail: number;
+}
+
+export class SftpConnection {
+  readonly #client: Client;
+  readonly #sftp: SFTPWrapper;
+  readonly #place: string;
+  /** How the calls under way are told that the connection is gone. */
+  readonly #underWay = new Set<(error: PgkeepError) => void>();
+  #lost: PgkeepError | undefined;
+
+  private constructor(client: Client, sftp: SFTPWrapper, place: string) {
+    this.#client = client;
+    this.#sftp = sftp;
+    this.#place = place;
+    client.on('error', error => this.#lose(error));
+    client.on('close', () => this.#lose());
+    sftp.on('close', () => this.#lose());
+    sftp.on('error', (error: unknown) => this.#lose(error));
+  }
+
+  /**
+   * Connects, but to no host whose key is not known.
+   * @throws PgkeepError HOST_KEY_UNKNOWN, HOST_KEY_CHANGED, STORAGE_CREDENTIALS for a login that is refused or a key that
+   * cannot be read, STORAGE_UNREACHABLE.
+   */
+  static async open(address: SftpAddress, options: SftpOptions): Promise<SftpConnection> {
+    const { default: ssh2 } = await import('ssh2');
+    const place = `${address.host}:${address.port}`;
+    const hostCheck = await HostCheck.prepare(address, options.knownHostsFile);
+    const login = await prepareLogin(ssh2, address, options);
+    const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
+    const client = new ssh2.Client();
+    try {
+      const sftp = await new Promise<SFTPWrapper>((resolve, reject) => {
+        client.on('error', error => {
+          // An agent that does not answer is passed over: another way to log in may follow.
+          if (levelOf(error) !== 'agent') reject(error);
+        });
+        client.on('close', () => reject(new Error('the server closed the connection')));
+        client.on('ready', () => client.sftp((error, channel) => (error ? reject(error) : resolve(channel))));
+        client.connect({
+          host: address.host,
+          port: address.port,
+          username: login.user,
+          authHandler: login.methods,
+          hostVerifier: (key: Buffer) => hostCheck.accepts(key),
+          algorithms: hostCheck.algorithms,
+          readyTimeout: timeoutMs,
+          keepaliveInterval: Math.ceil(timeoutMs / questionsWithoutAnswer),
+          keepaliveCountMax: questionsWithoutAnswer,
+        });
+        // Without this a small request waits until the one before has been acknowledged: 40 ms each.
+        client.setNoDelay(true);
+      });
+      return new SftpConnection(client, sftp, place);
+    } catch (error) {
+      // Late events of a connection that was given up must not end the process.
+      client.on('error', () => undefined);
+      client.destroy();
+      throw hostCheck.refusal ?? connectError(error, place, login);
+    }
+  }
+
+  get isLost(): boolean {
+    return this.#lost !== undefined;
+  }
+
+  async close(): Promise<void> {
+    if (this.#lost !== undefined) return;
+    const closed = new Promise<void>(resolve => this.#client.once('close', () => resolve()));
+    this.#lost = new TransientError(`the connection to ${this.#place} was closed`);
+    this.#client.end();
+    const late = setTimeout(() => this.#client.destroy(), 1000);
+    await closed;
+    clearTimeout(late);
+  }
+
+  /** Whether the server offers an extension of OpenSSH's, all of which ssh2 refuses to send otherwise. */
+  supports(extension: 'hardlink' | 'posix-rename' | 'fsync' | 'statvfs'): boolean {
+    const { _extensions: extensions } = this.#sftp as unknown as { _extensions?: Record<string, string> };
+    return extensions?.[`${extension}@openssh.com`] !== undefined;
+  }
+
+  /** Writes a file that must not exist yet, for its owner alone, and has it reach the disk where the server can. */
+  async writeNew(file: string, bytes: Buffer): Promise<void> {
+    const handle = await this.#call<Buffer>(done => this.#sftp.open(file, 'wx', { mode: 0o600 }, done));
+    try {
+      await this.#inChunks(bytes.length, (start, length) =>
+        this.#call(done => this.#sftp.write(handle, bytes, start, length, start, done)),
+      );
+      if (this.supports('fsync')) await this.#call(done => this.#sftp.ext_openssh_fsync(handle, done));
+    } finally {
+      await this.#close(handle);
+    }
+  }
+
+  /**
+   * Reads a file whole.
+   * @returns its size alone when that is more than `maxBytes`; undefined for what is no file.
+   */
+  async read(file: string, maxBytes: number): Promise<Buffer | number | undefined> {
+    const handle = await this.#call<Buffer>(done => this.#sftp.open(file, 'r', done));
+    try {
+      const { size, isFile } = await this.#fileFacts(done => this.#sftp.fstat(handle, done));
+      if (!isFile) return undefined;
+      if (size > maxBytes) return size;
+      const bytes = Buffer.allocUnsafeSlow(size);
+      await this.#inChunks(size, async (start, length) => {
+        let got = 0;
+        // A server may give less than was asked for.
+        while (got < length) {
+          const count = await this.#call<number>(done =>
+            this.#sftp.read(handle, bytes, start + got, length - got, start + got, done),
+          );
+          if (count === undefined || count === 0) throw new TransientError(`${file} ended before its end`);
+          got += count;
+        }
+      });
+      return bytes;
+    } finally {
+      await this.#close(handle);
+    }
+  }
+
+  async stat(file: string): Promise<{ size: number; modified: Date; isFile: boolean; isFolder: boolean }> {
+    return await this.#fileFacts(done => this.#sftp.stat(file, done));
+  }
+
+  /** The entries of a folder, `.` and `..` left out. */
+  async readFolder(
+    folder: string,
+  ): Promise<{ name: string; size: number; modified: Date; isFile: boolean; isFolder: boolean }[]> {
+    const entries = await this.#call<FileEntryWithStats[]>(done => this.#sftp.readdir(folder, done));
+    return entries.map(({ filename, attrs }) => ({ name: filename, ...facts(attrs) }));
+  }
+
+  async makeFolder(folder: string): Promise<void> {
+    await this.#call(done => this.#sftp.mkdir(folder, { mode: 0o700 }, done));
+  }
+
+  async removeFile(file: string): Promise<void> {
+    await this.#call(done => this.#sftp.unlink(file, done));
+  }
+
+  /** Fails when there is something of the new name. */
+  async link(file: string, newName: string): Promise<void> {
+    await this.#call(done => this.#sftp.ext_openssh_hardlink(file, newName, done));
+  }
+
+  /** Replaces what is of the new name, in one step. */
+  async rename(file: string, newName: string): Promise<void> {
+    await this.#call(done => this.#sftp.ext_openssh_rename(file, newName, done));
+  }
+
+  /**
+   * Has the entries of a folder reach the disk. A server that opens folders like files, as OpenSSH's does, can do
+   * that; one that cannot is passed over.
+   */
+  async syncFolder(folder: string): Promise<void> {
+    if (!this.supports('fsync')) return;
+    try {
+      const handle = await this.#call<Buffer>(done => this.#sftp.open(folder, 'r', done));
+      try {
+        await this.#call(done => this.#sftp.ext_openssh_fsync(handle, done));
+      } finally {
+        await this.#close(handle);
+      }
+    } catch (error) {
+      if (error instanceof PgkeepError) throw error;
+    }
+  }
+
+  /** Bytes that may still be written beside a file of that folder; undefined where the server does not tell. */
+  async freeBytes(folder: string): Promise<number | undefined> {
+    if (!this.supports('statvfs')) return undefined;
+    const space = await this.#call<FileSystemSpace>(done => this.#sftp.ext_openssh_statvfs(folder, done));
+    return space.f_favail === 0 ? 0 : space.f_bavail * space.f_frsize;
+  }
+
+  /** A handle that cannot be closed is given up: the server closes it with the connection. */
+  async #close(handle: Buffer): Promise<void> {
+    await this.#call(done => this.#sftp.close(handle, done)).catch(() => undefined);
+  }
+
+  async #fileFacts(start: (done: Done<Stats>) => void): Promise<ReturnType<typeof facts>> {
+    return facts(await this.#call(start));
+  }
+
+  /** Has several chunks under way; the first failure is thrown once none is under way any longer. */
+  async #inChunks(
+    totalBytes: number,
+    transfer: (start: number, length: number) => Promise<unknown>,
+  ): Promise<void> {
+    let next = 0;
+    let failure: unknown;
+    const lane = async () => {
+      while (next < totalBytes && failure === undefined) {
+        const start = next;
+        next += chunkBytes;
+        await transfer(start, Math.min(chunkBytes, totalBytes - start)).catch((error: unknown) => {
+          failure ??= error;
+        });
+      }
+    };
+    await Promise.all(Array.from({ length: chunksAtOnce }, lane));
+    if (failure !== undefined) throw failure;
+  }
+
+  async #call<T = void>(start: (done: Done<T>) => void): Promise<T> {
+    if (this.#lost !== undefined) throw this.#lost;
+    return await new Promise<T>((resolve, reject) => {
+      this.#underWay.add(reject);
+      start((error, value) => {
+        this.#underWay.delete(reject);
+        // The library reports a connection that is gone as an error without a code.
+        if (error && !('code' in error)) this.#lose(error);
+        if (error) reject(this.#lost ?? error);
+        else resolve(value as T);
+      });
+    });
+  }
+
+  #lose(cause?: unknown): void {
+    if (this.#lost !== undefined) return;
+    const reason = cause instanceof Error ? `: ${cause.message}` : '';
+    this.#lost = new TransientError(`the connection to ${this.#place} was lost${reason}`, { cause });
+    for (const reject of this.#underWay) reject(this.#lost);
+    this.#underWay.clear();
+    this.#client.destroy();
+  }
+}
+
+function facts(stats: Stats): { size: number; modified: Date; isFile: boolean; isFolder: boolean } {
+  const { size, mtime } = stats;
+  return { size, modified: new Date(mtime * 1000), isFile: stats.isFile(), isFolder: stats.isDirectory() };
+}
+
+/** Where in ssh2 an error arose. */
+function levelOf(error: unknown): string | undefined {
+  return error instanceof Error && 'level' in error ? String(error.level) : undefined;
+}
+
+function connectError(error: unknown, place: string, login: Login): PgkeepError {
+  if (error instanceof PgkeepError) return error;
+  const message = error instanceof Error ? error.message : String(error);
+  if (levelOf(error) === 'client-authentication') {
+    return new PgkeepError(
+      'STORAGE_CREDENTIALS',
+      `the SFTP server ${place} refused the login of ${login.user}`,
+      {
+        hint: `tried: ${login.description}; set SFTP_KEY_FILE, SFTP_PASSWORD, or SSH_AUTH_SOCK for an agent, and check the user`,
+        cause: error,
+      },
+    );
+  }
+  return new TransientError(`the SFTP server ${place} could not be reached: ${message}`, {
+    hint: 'check host, port and network',
+    cause: error,
+  });
+}
