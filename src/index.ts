@@ -28,4 +28,4 @@ export {
 } from './operations/verify-backups.ts';
 export type { BackupMetadata } from './repository/metadata.ts';
 export type { VerificationRecord } from './repository/verification.ts';
-export type { S3Options, StorageOptions } from './storage/storage-options.ts';
+export type { AzureOptions, S3Options, SftpOptions, StorageOptions } from './storage/storage-options.ts';

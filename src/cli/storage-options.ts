@@ -4,7 +4,9 @@ import type { OptionsOf } from './options/table.ts';
 
 type All = OptionsOf<'list'>;
 type Used = {
-  [N in keyof All as N extends `s3${string}` | 'limitUpload' | 'limitDownload' ? N : never]: All[N];
+  [N in keyof All as N extends `${'s3' | 'azure' | 'sftp'}${string}` | 'limitUpload' | 'limitDownload'
+    ? N
+    : never]: All[N];
 };
 
 /** How the storage of a command's repository is reached. */
@@ -28,6 +30,21 @@ export function storageOptions(options: Used): StorageOptions {
       kmsKeyId: options.s3KmsKeyId,
       tags: options.s3Tags,
       checksums: options.s3Checksums === 'when_supported' ? 'when-supported' : 'when-required',
+    },
+    azure: {
+      account: options.azureAccount,
+      key: options.azureKey?.reveal(),
+      sas: options.azureSas?.reveal(),
+      connectionString: options.azureConnectionString?.reveal(),
+      endpoint: options.azureEndpoint,
+      accessTier: options.azureAccessTier as NonNullable<StorageOptions['azure']>['accessTier'],
+    },
+    sftp: {
+      password: options.sftpPassword?.reveal(),
+      keyFile: options.sftpKeyFile,
+      passphrase: options.sftpKeyPassphrase?.reveal(),
+      agentSocket: options.sftpAgent,
+      knownHostsFile: options.sftpKnownHosts,
     },
   };
 }

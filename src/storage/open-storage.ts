@@ -47,9 +47,17 @@ async function openBackend(
       const { S3Storage } = await import('./s3/s3-storage.ts');
       return new S3Storage(address, options.s3, signal);
     }
+    case 'azure': {
+      const { AzureStorage } = await import('./azure/azure-storage.ts');
+      return new AzureStorage(address, options.azure, signal);
+    }
+    case 'sftp': {
+      const { SftpStorage } = await import('./sftp/sftp-storage.ts');
+      return new SftpStorage(address, options.sftp, signal);
+    }
     default:
       throw new PgkeepError('OPTION_INVALID', `repositories at ${scheme}:// are not supported`, {
-        hint: 'give a folder, as in --repository ./backups, or s3://bucket/prefix',
+        hint: 'give a folder, as in --repository ./backups, s3://bucket/prefix, azure://container/prefix or sftp://user@host/path',
       });
   }
 }

@@ -6,6 +6,8 @@ import type { BandwidthLimits } from './limited-storage.ts';
 export interface StorageOptions {
   limits?: BandwidthLimits | undefined;
   s3?: S3Options | undefined;
+  azure?: AzureOptions | undefined;
+  sftp?: SftpOptions | undefined;
 }
 
 /** Whatever is left out is found the way AWS's own tools find it: environment, profile, SSO, role of the instance. */
@@ -30,4 +32,34 @@ export interface S3Options {
   tags?: readonly string[] | undefined;
   /** Whether requests carry checksums that S3 does not ask for; many stores that are not AWS refuse them. */
   checksums?: 'when-required' | 'when-supported' | undefined;
+}
+
+/** One of connection string, account and key, account and SAS; with the account alone `@azure/identity` is asked. */
+export interface AzureOptions {
+  connectionString?: string | undefined;
+  account?: string | undefined;
+  /** Of the account. */
+  key?: string | undefined;
+  /** A shared access signature, with or without the leading `?`. */
+  sas?: string | undefined;
+  /** The blob service's URL, where it is not https://<account>.blob.core.windows.net. */
+  endpoint?: string | undefined;
+  /** For new objects; without it the account's default. Archive is not among them: it cannot be read back at once. */
+  accessTier?: 'Hot' | 'Cool' | 'Cold' | undefined;
+  /** How long nothing may move in either direction during a request; 60,000 by default. */
+  idleTimeoutMs?: number | undefined;
+}
+
+export interface SftpOptions {
+  password?: string | undefined;
+  /** A file with a private key, as ssh-keygen makes it. */
+  keyFile?: string | undefined;
+  /** Of the key file. */
+  passphrase?: string | undefined;
+  /** The socket of an SSH agent. */
+  agentSocket?: string | undefined;
+  /** Where the host's key must be found; without it OpenSSH's own places. */
+  knownHostsFile?: string | undefined;
+  /** How long connecting, or a silent server, is waited for; 20,000 by default. */
+  timeoutMs?: number | undefined;
 }

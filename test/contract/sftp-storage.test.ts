@@ -1,11 +1,10 @@
 // Storage on an SFTP server keeps the contract, and what only SFTP has to show for it: whom it trusts, how it logs in,
 // what connections that end leave behind.
 
-import { beforeAll, expect, test } from 'vitest';
+import { beforeAll } from 'vitest';
 import { SftpStorage } from '../../src/storage/sftp/sftp-storage.ts';
 import { type SftpServer, startSftpServer } from '../support/sftp-server.ts';
 import { describeStorage } from './storage.ts';
-import { names } from './storage-names.ts';
 
 let server: SftpServer;
 let count = 0;

@@ -6,7 +6,7 @@ import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ContainerClient, StorageSharedKeyCredential } from '@azure/storage-blob';
-import type { AzureOptions } from '../../src/storage/azure/azure-options.ts';
+import type { AzureOptions } from '../../src/storage/storage-options.ts';
 import { ensureAzurite } from '../services/install-azurite.ts';
 import { killAfterExit } from './after-exit.ts';
 import { freePort } from './free-port.ts';

@@ -7,7 +7,7 @@ import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import type { SftpOptions } from '../../src/storage/sftp/sftp-options.ts';
+import type { SftpOptions } from '../../src/storage/storage-options.ts';
 import { ensureOpenSsh } from '../services/install-openssh.ts';
 import { killAfterExit } from './after-exit.ts';
 import { freePort } from './free-port.ts';

@@ -145,7 +145,7 @@ test('only what needs them uses packages, and built-in modules are written as su
   for (const [name, folders] of Object.entries(users)) {
     const allowed = name.startsWith('pg')
       ? ['operations', 'postgres']
-      : name.startsWith('@')
+      : name.startsWith('@') || name === 'ssh2'
         ? ['storage']
         : ['cli'];
     expect(allowed, `${name} in ${folders.join()}`).toEqual(expect.arrayContaining(folders));

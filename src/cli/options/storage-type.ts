@@ -5,12 +5,13 @@ import type { OptionName } from './table.ts';
 /** A storage whose objects are in a container (bucket) that an option names; BACKUP_STORAGE_PATH is a prefix in it. */
 interface ContainerType {
   scheme: string;
-  container: 's3Bucket';
+  container: 's3Bucket' | 'azureContainer';
 }
 
 export const storageTypes: Readonly<Record<string, 'folder' | ContainerType>> = {
   local: 'folder',
   s3: { scheme: 's3', container: 's3Bucket' },
+  azure: { scheme: 'azure', container: 'azureContainer' },
 };
 
 /** Whether the type has a say: a repository named by a flag or as BACKUP_REPOSITORY says itself what it is. */

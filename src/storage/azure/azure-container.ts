@@ -1,7 +1,7 @@
 // The SDK's client of a container, by whichever credentials were given. The SDK is loaded here, at first use.
 import type { ContainerClient, StoragePipelineOptions } from '@azure/storage-blob';
 import { foreignCode, PgkeepError } from '../../base/errors.ts';
-import type { AzureOptions } from './azure-options.ts';
+import type { AzureOptions } from '../storage-options.ts';
 import { AzureHttpClient } from './http-client.ts';
 
 export interface OpenContainer {
@@ -9,17 +9,20 @@ export interface OpenContainer {
   http: AzureHttpClient;
 }
 
+const defaultIdleMs = 60_000;
+
 /**
  * Connects to nothing yet.
+ * @param signal ends every request.
  * @throws PgkeepError OPTION_INVALID, STORAGE_CREDENTIALS when none are given and `@azure/identity` is not installed.
  */
 export async function openContainer(
   container: string,
   options: AzureOptions,
-  idleMs: number,
+  signal: AbortSignal | undefined,
 ): Promise<OpenContainer> {
   const sdk = await import('@azure/storage-blob');
-  const http = new AzureHttpClient(idleMs, {
+  const http = new AzureHttpClient(options.idleTimeoutMs ?? defaultIdleMs, signal, {
     ...(await import('@azure/core-rest-pipeline')),
     ...(await import('@azure/core-http-compat')),
   });

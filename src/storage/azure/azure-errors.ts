@@ -43,6 +43,7 @@ export function translateAzureError(error: unknown, what: string): PgkeepError {
     return new TransientError(message, {
       ...details,
       hint: 'the storage is at fault or overloaded: run again later; what was stored is reused',
+      isAnswer: true,
       retryAfterMs: retryAfterMs(response?.headers?.get('retry-after')),
     });
   }

@@ -1,16 +1,15 @@
 // Storage in a container of Azure Blob Storage: each object a block blob, put whole in one request.
 import type { ContainerClient } from '@azure/storage-blob';
-import { PgkeepError } from '../../base/errors.ts';
+import { PgkeepError, throwIfAborted } from '../../base/errors.ts';
 import { objectMissing, objectTooLarge, requireObjectSize } from '../object-errors.ts';
 import { isObjectName, requireObjectName } from '../object-name.ts';
 import { maxObjectBytes, type PutOptions, type Storage, type StoredObject } from '../storage.ts';
+import type { AzureOptions } from '../storage-options.ts';
 import { TransientError } from '../transient-error.ts';
 import { type OpenContainer, openContainer } from './azure-container.ts';
 import { azureErrorName, translateAzureError } from './azure-errors.ts';
-import type { AzureOptions } from './azure-options.ts';
 
 const removalsAtOnce = 16;
-const defaultIdleMs = 60_000;
 
 export class AzureStorage implements Storage {
   readonly location: string;
@@ -18,20 +17,20 @@ export class AzureStorage implements Storage {
   /** Empty, or ending at a slash. */
   readonly #prefix: string;
   readonly #options: AzureOptions;
-  readonly #idleMs: number;
+  readonly #signal: AbortSignal | undefined;
   #opened: Promise<OpenContainer> | undefined;
 
   /**
    * @param address azure://container/prefix. Connects at the first call.
-   * @param idleMs how long a request may be silent.
+   * @param signal ends requests under way.
    * @throws PgkeepError OPTION_INVALID for an address that is none.
    */
-  constructor(address: string, options: AzureOptions = {}, idleMs = defaultIdleMs) {
+  constructor(address: string, options: AzureOptions = {}, signal?: AbortSignal) {
     const { container, prefix } = parseAzureAddress(address);
     this.#container = container;
     this.#prefix = prefix === '' ? '' : `${prefix}/`;
     this.#options = options;
-    this.#idleMs = idleMs;
+    this.#signal = signal;
     this.location = `azure://${[container, prefix].filter(Boolean).join('/')}`;
   }
 
@@ -121,7 +120,7 @@ export class AzureStorage implements Storage {
   }
 
   async #client(): Promise<ContainerClient> {
-    this.#opened ??= openContainer(this.#container, this.#options, this.#idleMs);
+    this.#opened ??= openContainer(this.#container, this.#options, this.#signal);
     return (await this.#opened).client;
   }
 
@@ -131,6 +130,7 @@ export class AzureStorage implements Storage {
   }
 
   #translate(error: unknown, what: string): PgkeepError {
+    throwIfAborted(this.#signal);
     return translateAzureError(error, `${what} ${this.location}`);
   }
 }

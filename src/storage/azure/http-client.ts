@@ -19,13 +19,18 @@ export interface HeaderMakers {
 
 export class AzureHttpClient implements RequestPolicy {
   readonly #idleMs: number;
+  readonly #signal: AbortSignal | undefined;
   readonly #make: HeaderMakers;
   readonly #http = new HttpAgent({ keepAlive: true });
   readonly #https = new HttpsAgent({ keepAlive: true });
 
-  /** @param idleMs how long nothing may move in either direction, connecting included. */
-  constructor(idleMs: number, make: HeaderMakers) {
+  /**
+   * @param idleMs how long nothing may move in either direction, connecting included.
+   * @param signal ends every request.
+   */
+  constructor(idleMs: number, signal: AbortSignal | undefined, make: HeaderMakers) {
     this.#idleMs = idleMs;
+    this.#signal = signal;
     this.#make = make;
   }
 
@@ -36,13 +41,13 @@ export class AzureHttpClient implements RequestPolicy {
       throw new TypeError('a request has a body of another kind than text or a buffer');
     const isPlain = request.url.startsWith('http:');
     // A proxy of the environment brings an agent of its own.
-    const { agent } = request as { agent?: HttpAgent };
+    const agent = request.agent as unknown as HttpAgent | undefined;
     const outgoing = (isPlain ? httpRequest : httpsRequest)(request.url, {
       agent: agent ?? (isPlain ? this.#http : this.#https),
       method: request.method,
       headers: request.headers.rawHeaders(),
       timeout: this.#idleMs,
-      ...(request.abortSignal && { signal: request.abortSignal as AbortSignal }),
+      ...(this.#signal && { signal: this.#signal }),
     });
     outgoing.once('timeout', () => {
       const silence = new Error(`nothing was heard for ${this.#idleMs / 1000} s`);

@@ -4,7 +4,7 @@ import path from 'node:path';
 import type { Algorithms, ServerHostKeyAlgorithm } from 'ssh2';
 import { foreignCode, PgkeepError } from '../../base/errors.ts';
 import { fingerprint, hostName, KnownHosts, keyType, knownHostsLine } from './known-hosts.ts';
-import type { SftpAddress } from './sftp-options.ts';
+import type { SftpAddress } from './sftp-address.ts';
 
 /** In the order in which a host that is known by no key is asked for one. */
 const hostKeyAlgorithms: readonly ServerHostKeyAlgorithm[] = [

@@ -4,7 +4,8 @@ import { homedir, userInfo } from 'node:os';
 import path from 'node:path';
 import type { AnyAuthMethod } from 'ssh2';
 import { foreignCode, PgkeepError } from '../../base/errors.ts';
-import type { SftpAddress, SftpOptions } from './sftp-options.ts';
+import type { SftpOptions } from '../storage-options.ts';
+import type { SftpAddress } from './sftp-address.ts';
 
 export interface Login {
   user: string;

@@ -1,6 +1,14 @@
 // sftp://user@host:port/absolute/path, or /~/path for one in the user's home folder.
 import { PgkeepError } from '../../base/errors.ts';
-import type { SftpAddress } from './sftp-options.ts';
+
+export interface SftpAddress {
+  host: string;
+  port: number;
+  /** Undefined stands for the user of this process. */
+  user: string | undefined;
+  /** Absolute, or relative to the user's home folder. */
+  folder: string;
+}
 
 /** @throws PgkeepError OPTION_INVALID; a password in the address is refused, as addresses are shown and logged. */
 export function parseSftpAddress(address: string): SftpAddress {

@@ -1,11 +1,12 @@
 // One connection to an SFTP server: many requests under way at once, calls as promises that end when the connection
 // does, objects written and read in chunks.
 import type { Client, FileEntryWithStats, SFTPWrapper, Stats } from 'ssh2';
-import { PgkeepError } from '../../base/errors.ts';
+import { PgkeepError, throwIfAborted } from '../../base/errors.ts';
+import type { SftpOptions } from '../storage-options.ts';
 import { TransientError } from '../transient-error.ts';
 import { HostCheck } from './host-check.ts';
 import { type Login, prepareLogin } from './login.ts';
-import type { SftpAddress, SftpOptions } from './sftp-options.ts';
+import type { SftpAddress } from './sftp-address.ts';
 
 /** Codes of SFTP version 3 that are told apart here. */
 export const sftpStatus = { eof: 1, noSuchFile: 2, permissionDenied: 3, failure: 4, unsupported: 8 } as const;
@@ -31,14 +32,17 @@ export class SftpConnection {
   readonly #client: Client;
   readonly #sftp: SFTPWrapper;
   readonly #place: string;
+  readonly #signal: AbortSignal | undefined;
   /** How the calls under way are told that the connection is gone. */
-  readonly #underWay = new Set<(error: PgkeepError) => void>();
+  readonly #underWay = new Set<(error: unknown) => void>();
   #lost: PgkeepError | undefined;
 
-  private constructor(client: Client, sftp: SFTPWrapper, place: string) {
+  private constructor(client: Client, sftp: SFTPWrapper, place: string, signal: AbortSignal | undefined) {
     this.#client = client;
     this.#sftp = sftp;
     this.#place = place;
+    this.#signal = signal;
+    signal?.addEventListener('abort', this.#interrupt);
     client.on('error', error => this.#lose(error));
     client.on('close', () => this.#lose());
     sftp.on('close', () => this.#lose());
@@ -47,16 +51,24 @@ export class SftpConnection {
 
   /**
    * Connects, but to no host whose key is not known.
+   * @param signal ends what is under way, now and later.
    * @throws PgkeepError HOST_KEY_UNKNOWN, HOST_KEY_CHANGED, STORAGE_CREDENTIALS for a login that is refused or a key that
    * cannot be read, STORAGE_UNREACHABLE.
    */
-  static async open(address: SftpAddress, options: SftpOptions): Promise<SftpConnection> {
+  static async open(
+    address: SftpAddress,
+    options: SftpOptions,
+    signal: AbortSignal | undefined,
+  ): Promise<SftpConnection> {
+    throwIfAborted(signal);
     const { default: ssh2 } = await import('ssh2');
     const place = `${address.host}:${address.port}`;
     const hostCheck = await HostCheck.prepare(address, options.knownHostsFile);
     const login = await prepareLogin(ssh2, address, options);
     const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
     const client = new ssh2.Client();
+    const interrupt = () => client.destroy();
+    signal?.addEventListener('abort', interrupt);
     try {
       const sftp = await new Promise<SFTPWrapper>((resolve, reject) => {
         client.on('error', error => {
@@ -79,12 +91,15 @@ export class SftpConnection {
         // Without this a small request waits until the one before has been acknowledged: 40 ms each.
         client.setNoDelay(true);
       });
-      return new SftpConnection(client, sftp, place);
+      return new SftpConnection(client, sftp, place, signal);
     } catch (error) {
       // Late events of a connection that was given up must not end the process.
       client.on('error', () => undefined);
       client.destroy();
+      throwIfAborted(signal);
       throw hostCheck.refusal ?? connectError(error, place, login);
+    } finally {
+      signal?.removeEventListener('abort', interrupt);
     }
   }
 
@@ -96,6 +111,7 @@ export class SftpConnection {
     if (this.#lost !== undefined) return;
     const closed = new Promise<void>(resolve => this.#client.once('close', () => resolve()));
     this.#lost = new TransientError(`the connection to ${this.#place} was closed`);
+    this.#signal?.removeEventListener('abort', this.#interrupt);
     this.#client.end();
     const late = setTimeout(() => this.#client.destroy(), 1000);
     await closed;
@@ -169,6 +185,11 @@ export class SftpConnection {
     await this.#call(done => this.#sftp.unlink(file, done));
   }
 
+  /** Like `removeFile`, but also once everything else has been ended by the signal. */
+  async removeLeaving(file: string): Promise<void> {
+    await this.#request(done => this.#sftp.unlink(file, done));
+  }
+
   /** Fails when there is something of the new name. */
   async link(file: string, newName: string): Promise<void> {
     await this.#call(done => this.#sftp.ext_openssh_hardlink(file, newName, done));
@@ -234,6 +255,11 @@ export class SftpConnection {
   }
 
   async #call<T = void>(start: (done: Done<T>) => void): Promise<T> {
+    throwIfAborted(this.#signal);
+    return await this.#request(start);
+  }
+
+  async #request<T = void>(start: (done: Done<T>) => void): Promise<T> {
     if (this.#lost !== undefined) throw this.#lost;
     return await new Promise<T>((resolve, reject) => {
       this.#underWay.add(reject);
@@ -247,12 +273,23 @@ export class SftpConnection {
     });
   }
 
+  /** The connection stays, so that what was begun can be removed. */
+  readonly #interrupt = (): void => {
+    try {
+      throwIfAborted(this.#signal);
+    } catch (error) {
+      for (const reject of this.#underWay) reject(error);
+      this.#underWay.clear();
+    }
+  };
+
   #lose(cause?: unknown): void {
     if (this.#lost !== undefined) return;
     const reason = cause instanceof Error ? `: ${cause.message}` : '';
     this.#lost = new TransientError(`the connection to ${this.#place} was lost${reason}`, { cause });
     for (const reject of this.#underWay) reject(this.#lost);
     this.#underWay.clear();
+    this.#signal?.removeEventListener('abort', this.#interrupt);
     this.#client.destroy();
   }
 }

@@ -6,10 +6,10 @@ import { PgkeepError } from '../../base/errors.ts';
 import { objectMissing, objectTooLarge, requireObjectSize } from '../object-errors.ts';
 import { isObjectName, requireObjectName } from '../object-name.ts';
 import { maxObjectBytes, type PutOptions, type Storage, type StoredObject } from '../storage.ts';
+import type { SftpOptions } from '../storage-options.ts';
 import { TransientError } from '../transient-error.ts';
-import { parseSftpAddress } from './sftp-address.ts';
+import { parseSftpAddress, type SftpAddress } from './sftp-address.ts';
 import { SftpConnection, sftpStatus } from './sftp-connection.ts';
-import type { SftpAddress, SftpOptions } from './sftp-options.ts';
 
 const foldersAtOnce = 16;
 const removalsAtOnce = 16;
@@ -18,15 +18,21 @@ export class SftpStorage implements Storage {
   readonly location: string;
   readonly #address: SftpAddress;
   readonly #options: SftpOptions;
+  readonly #signal: AbortSignal | undefined;
   /** Folders known to exist. */
   readonly #folders = new Map<string, Promise<void>>();
   #connection: Promise<SftpConnection> | undefined;
   #isClosed = false;
 
-  /** @throws PgkeepError OPTION_INVALID for an address that is none. Connects at the first call. */
-  constructor(address: string, options: SftpOptions = {}) {
+  /**
+   * Connects at the first call.
+   * @param signal ends requests under way.
+   * @throws PgkeepError OPTION_INVALID for an address that is none.
+   */
+  constructor(address: string, options: SftpOptions = {}, signal?: AbortSignal) {
     this.#address = parseSftpAddress(address);
     this.#options = options;
+    this.#signal = signal;
     this.location = address.replace(/\/+$/, '');
   }
 
@@ -48,7 +54,7 @@ export class SftpStorage implements Storage {
     } catch (error) {
       // The folder may have been removed by somebody since it was made.
       this.#folders.delete(folder);
-      if (!connection.isLost) await connection.removeFile(beside).catch(() => undefined);
+      if (!connection.isLost) await connection.removeLeaving(beside).catch(() => undefined);
       throw await this.#translateWrite(connection, error, folder, target, bytes.length);
     }
   }
@@ -120,7 +126,7 @@ export class SftpStorage implements Storage {
       if (this.#isClosed) throw new PgkeepError('INTERNAL', `the storage ${this.location} was closed`);
       // Unless another call has begun a new one meanwhile.
       if (this.#connection !== present) continue;
-      this.#connection = SftpConnection.open(this.#address, this.#options);
+      this.#connection = SftpConnection.open(this.#address, this.#options, this.#signal);
       return await this.#connection;
     }
   }
