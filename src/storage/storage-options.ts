@@ -60,6 +60,6 @@ export interface SftpOptions {
   agentSocket?: string | undefined;
   /** Where the host's key must be found; without it OpenSSH's own places. */
   knownHostsFile?: string | undefined;
-  /** How long connecting, or a silent server, is waited for; 20,000 by default. */
+  /** How long connecting may take, and a server that is asked something may be silent; 20,000 and 60,000 by default. */
   timeoutMs?: number | undefined;
 }

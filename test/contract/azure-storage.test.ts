@@ -3,6 +3,7 @@
 import { beforeAll } from 'vitest';
 import { AzureStorage } from '../../src/storage/azure/azure-storage.ts';
 import { type Azurite, startAzurite } from '../support/azurite.ts';
+import { describeRemoteFaults } from './remote-faults.ts';
 import { describeStorage } from './storage.ts';
 
 let azurite: Azurite;
@@ -31,4 +32,12 @@ describeStorage('Azure', async () => {
       await other.close();
     },
   };
+});
+
+describeRemoteFaults('Azure', {
+  serverPort: () => azurite.port,
+  place() {
+    const address = newAddress();
+    return (port, idleTimeoutMs) => new AzureStorage(address, { ...azurite.login(port), idleTimeoutMs });
+  },
 });

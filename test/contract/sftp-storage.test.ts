@@ -4,6 +4,7 @@
 import { beforeAll } from 'vitest';
 import { SftpStorage } from '../../src/storage/sftp/sftp-storage.ts';
 import { type SftpServer, startSftpServer } from '../support/sftp-server.ts';
+import { describeRemoteFaults } from './remote-faults.ts';
 import { describeStorage } from './storage.ts';
 
 let server: SftpServer;
@@ -15,13 +16,13 @@ beforeAll(async () => {
 });
 
 /** A repository of a test's own, which does not exist yet. */
-function newUrl(port?: number): string {
+function newName(): string {
   count += 1;
-  return server.url(`new/repository-${count}`, port);
+  return `new/repository-${count}`;
 }
 
 describeStorage('SFTP', async () => {
-  const url = newUrl();
+  const url = server.url(newName());
   const opened: SftpStorage[] = [];
   const open = () => {
     const storage = new SftpStorage(url, server.login);
@@ -35,4 +36,12 @@ describeStorage('SFTP', async () => {
       for (const storage of opened) await storage.close();
     },
   };
+});
+
+describeRemoteFaults('SFTP', {
+  serverPort: () => server.port,
+  place() {
+    const name = newName();
+    return (port, timeoutMs) => new SftpStorage(server.url(name, port), { ...server.login, timeoutMs });
+  },
 });

@@ -23,7 +23,8 @@ export async function ensureAzurite(say: (line: string) => void = () => {}): Pro
     for (const file of ['package.json', 'package-lock.json'])
       await copyFile(join(source, file), join(staging, file));
     // Nothing of it has to be compiled: its only native parts are for credentials in a desktop's keyring.
-    await runProgram('npm', ['ci', '--prefix', staging, '--ignore-scripts', '--no-audit', '--no-fund']);
+    const install = 'cd "$0" && npm ci --ignore-scripts --no-audit --no-fund';
+    await runProgram('sh', ['-c', install, staging], { npm_config_local_prefix: staging });
     await rename(staging, folder).catch((error: unknown) => {
       // Another run was first and made the same.
       if (!existsSync(main)) throw error;

@@ -6,6 +6,10 @@ import { createServer, type Socket, connect as tcpConnect } from 'node:net';
 export interface ProxyOptions {
   /** How fast each connection hands on what the server sends; without it as fast as it can. */
   bytesPerSecond?: number;
+  /** Resets every connection once, as soon as the clients have sent so many bytes in all; new ones are served. */
+  resetAfterSentBytes?: number;
+  /** The same, when the server has sent so many; what goes beyond does not reach the client. */
+  resetAfterReceivedBytes?: number;
 }
 
 export interface TcpProxy extends AsyncDisposable {
@@ -27,6 +31,18 @@ export async function startTcpProxy(serverPort: number, options: ProxyOptions = 
   const sockets = new Set<Socket>();
   let isStalled = false;
   let receivedBytes = 0;
+  let sentBytes = 0;
+  let hasReset = false;
+  const resetIf = (isDue: boolean): boolean => {
+    if (!isDue || hasReset) return false;
+    hasReset = true;
+    for (const socket of sockets) socket.resetAndDestroy();
+    return true;
+  };
+  const {
+    resetAfterSentBytes = Number.POSITIVE_INFINITY,
+    resetAfterReceivedBytes = Number.POSITIVE_INFINITY,
+  } = options;
   const keep = (socket: Socket, peer: Socket | undefined) => {
     sockets.add(socket);
     socket.on('error', () => socket.destroy());
@@ -46,11 +62,14 @@ export async function startTcpProxy(serverPort: number, options: ProxyOptions = 
     keep(client, server);
     keep(server, client);
     client.on('data', bytes => {
-      if (!isStalled) server.write(bytes);
+      if (isStalled) return;
+      sentBytes += bytes.length;
+      if (!resetIf(sentBytes > resetAfterSentBytes)) server.write(bytes);
     });
     server.on('data', bytes => {
       if (isStalled) return;
       receivedBytes += bytes.length;
+      if (resetIf(receivedBytes > resetAfterReceivedBytes)) return;
       client.write(bytes);
       if (options.bytesPerSecond === undefined) return;
       server.pause();

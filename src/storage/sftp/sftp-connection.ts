@@ -1,5 +1,6 @@
 // One connection to an SFTP server: many requests under way at once, calls as promises that end when the connection
 // does, objects written and read in chunks.
+import { connect, type Socket } from 'node:net';
 import type { Client, FileEntryWithStats, SFTPWrapper, Stats } from 'ssh2';
 import { PgkeepError, throwIfAborted } from '../../base/errors.ts';
 import type { SftpOptions } from '../storage-options.ts';
@@ -15,9 +16,10 @@ export const sftpStatus = { eof: 1, noSuchFile: 2, permissionDenied: 3, failure:
 const chunkBytes = 32 * 1024;
 const chunksAtOnce = 32;
 
-const defaultTimeoutMs = 20_000;
-/** How often a silent server is asked whether it is there before the connection counts as lost. */
-const questionsWithoutAnswer = 3;
+const defaultConnectMs = 20_000;
+const defaultSilenceMs = 60_000;
+/** So that a connection that is not used for a while is not forgotten by routers on the way. */
+const keepAliveMs = 30_000;
 
 type Done<T> = (error: Error | null | undefined, value?: T) => void;
 
@@ -37,13 +39,23 @@ export class SftpConnection {
   readonly #underWay = new Set<(error: unknown) => void>();
   #lost: PgkeepError | undefined;
 
-  private constructor(client: Client, sftp: SFTPWrapper, place: string, signal: AbortSignal | undefined) {
+  private constructor(
+    client: Client,
+    socket: Socket,
+    sftp: SFTPWrapper,
+    place: string,
+    signal: AbortSignal | undefined,
+  ) {
     this.#client = client;
     this.#sftp = sftp;
     this.#place = place;
     this.#signal = signal;
     signal?.addEventListener('abort', this.#interrupt);
     client.on('error', error => this.#lose(error));
+    socket.on('timeout', () => {
+      const seconds = (socket.timeout ?? 0) / 1000;
+      if (this.#underWay.size > 0) this.#lose(new Error(`nothing was heard for ${seconds} s`));
+    });
     client.on('close', () => this.#lose());
     sftp.on('close', () => this.#lose());
     sftp.on('error', (error: unknown) => this.#lose(error));
@@ -65,9 +77,18 @@ export class SftpConnection {
     const place = `${address.host}:${address.port}`;
     const hostCheck = await HostCheck.prepare(address, options.knownHostsFile);
     const login = await prepareLogin(ssh2, address, options);
-    const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
     const client = new ssh2.Client();
-    const interrupt = () => client.destroy();
+    const socket = connect({
+      host: address.host,
+      port: address.port,
+      // Otherwise a small request waits until the one before has been acknowledged: 40 ms each.
+      noDelay: true,
+      keepAlive: true,
+      keepAliveInitialDelay: keepAliveMs,
+    });
+    // Of ssh2's own ways this one alone sees that a slow transfer goes on.
+    socket.setTimeout(options.timeoutMs ?? defaultSilenceMs);
+    const interrupt = () => socket.destroy();
     signal?.addEventListener('abort', interrupt);
     try {
       const sftp = await new Promise<SFTPWrapper>((resolve, reject) => {
@@ -78,24 +99,19 @@ export class SftpConnection {
         client.on('close', () => reject(new Error('the server closed the connection')));
         client.on('ready', () => client.sftp((error, channel) => (error ? reject(error) : resolve(channel))));
         client.connect({
-          host: address.host,
-          port: address.port,
+          sock: socket,
           username: login.user,
           authHandler: login.methods,
           hostVerifier: (key: Buffer) => hostCheck.accepts(key),
           algorithms: hostCheck.algorithms,
-          readyTimeout: timeoutMs,
-          keepaliveInterval: Math.ceil(timeoutMs / questionsWithoutAnswer),
-          keepaliveCountMax: questionsWithoutAnswer,
+          readyTimeout: options.timeoutMs ?? defaultConnectMs,
         });
-        // Without this a small request waits until the one before has been acknowledged: 40 ms each.
-        client.setNoDelay(true);
       });
-      return new SftpConnection(client, sftp, place, signal);
+      return new SftpConnection(client, socket, sftp, place, signal);
     } catch (error) {
       // Late events of a connection that was given up must not end the process.
       client.on('error', () => undefined);
-      client.destroy();
+      socket.destroy();
       throwIfAborted(signal);
       throw hostCheck.refusal ?? connectError(error, place, login);
     } finally {

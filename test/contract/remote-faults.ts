@@ -1,0 +1,114 @@
+// What happens to a remote storage when the network between it and its server fails: the same for every backend.
+
+import { randomBytes } from 'node:crypto';
+import { describe, expect, test } from 'vitest';
+import { RetryingStorage } from '../../src/storage/retrying-storage.ts';
+import type { Storage } from '../../src/storage/storage.ts';
+import { freePort } from '../support/free-port.ts';
+import { startTcpProxy } from '../support/tcp-proxy.ts';
+import { names } from './storage-names.ts';
+
+export interface RemoteUnderTest {
+  /** The port of the real server. */
+  serverPort(): number;
+  /** An empty storage of a test's own, and how it is reached by another port, which may be a proxy's. */
+  place(): (port: number, timeoutMs: number) => Storage;
+}
+
+const lost = { code: 'STORAGE_UNREACHABLE' };
+const largest = 16 * 1024 * 1024;
+const patientMs = 30_000;
+
+export function describeRemoteFaults(name: string, remote: RemoteUnderTest): void {
+  describe(`faults of the network: ${name}`, () => {
+    test.each([false, true])(
+      'a connection cut in the middle of a put (ifAbsent: %s) leaves nothing visible, and the storage goes on',
+      async ifAbsent => {
+        await using proxy = await startTcpProxy(remote.serverPort(), { resetAfterSentBytes: 5_000_000 });
+        const at = remote.place();
+        await using direct = closing(at(remote.serverPort(), patientMs));
+        await using cut = closing(at(proxy.port, patientMs));
+        await expect(cut.storage.put('a/object', randomBytes(largest), { ifAbsent })).rejects.toMatchObject(
+          lost,
+        );
+        expect(await names(direct.storage, '')).toEqual([]);
+        expect(await direct.storage.stat('a/object')).toBeUndefined();
+        expect(await cut.storage.put('a/object', Buffer.from('again'), { ifAbsent })).toBe('stored');
+        expect(String(await direct.storage.get('a/object'))).toBe('again');
+      },
+    );
+
+    test('a connection cut in the middle of a get gives no half object, and the storage goes on', async () => {
+      await using proxy = await startTcpProxy(remote.serverPort(), { resetAfterReceivedBytes: 5_000_000 });
+      const at = remote.place();
+      await using direct = closing(at(remote.serverPort(), patientMs));
+      await using cut = closing(at(proxy.port, patientMs));
+      const bytes = randomBytes(largest);
+      await direct.storage.put('object', bytes);
+      await expect(cut.storage.get('object')).rejects.toMatchObject(lost);
+      expect(bytes.equals(await cut.storage.get('object'))).toBe(true);
+    });
+
+    test('wherever a put loses its connection, also once it is done, the repeated put has stored it', async () => {
+      const at = remote.place();
+      const bytes = randomBytes(50_000);
+      const talk = async (offset: number | undefined, object: string) => {
+        await using proxy = await startTcpProxy(
+          remote.serverPort(),
+          offset === undefined ? {} : { resetAfterReceivedBytes: offset },
+        );
+        await using asked = closing(new RetryingStorage(at(proxy.port, patientMs), undefined, impatient));
+        expect(await asked.storage.stat(object)).toBeUndefined();
+        const before = proxy.receivedBytes;
+        expect(await asked.storage.put(object, bytes, { ifAbsent: true })).toBe('stored');
+        const after = proxy.receivedBytes;
+        expect(bytes.equals(await asked.storage.get(object))).toBe(true);
+        return { before, after };
+      };
+      const { before, after } = await talk(undefined, 'a/undisturbed');
+      const steps = 8;
+      for (let step = 0; step < steps; step++)
+        await talk(before + Math.floor(((after - before) * step) / steps), `a/${step}`);
+      await using direct = closing(at(remote.serverPort(), patientMs));
+      expect(await names(direct.storage, '')).toHaveLength(steps + 1);
+    });
+
+    test('a server that falls silent is given up after the time limit', async () => {
+      await using proxy = await startTcpProxy(remote.serverPort());
+      await using silent = closing(remote.place()(proxy.port, 500));
+      await silent.storage.put('object', Buffer.from('x'));
+      proxy.stall();
+      const started = Date.now();
+      await expect(silent.storage.get('object')).rejects.toMatchObject(lost);
+      await expect(silent.storage.put('other', Buffer.from('x'))).rejects.toMatchObject(lost);
+      expect(Date.now() - started).toBeLessThan(10_000);
+    });
+
+    test('a slow server is waited for, however long an object takes', async () => {
+      await using proxy = await startTcpProxy(remote.serverPort(), { bytesPerSecond: 500_000 });
+      const at = remote.place();
+      await using direct = closing(at(remote.serverPort(), patientMs));
+      const bytes = randomBytes(1_000_000);
+      await direct.storage.put('object', bytes);
+      await using slow = closing(at(proxy.port, 1000));
+      expect(bytes.equals(await slow.storage.get('object'))).toBe(true);
+    });
+
+    test('where nobody listens, every call says so', async () => {
+      await using nobody = closing(remote.place()(await freePort(), 1000));
+      const { storage } = nobody;
+      await expect(storage.put('object', Buffer.from('x'))).rejects.toMatchObject(lost);
+      await expect(storage.get('object')).rejects.toMatchObject(lost);
+      await expect(storage.stat('object')).rejects.toMatchObject(lost);
+      await expect(names(storage, '')).rejects.toMatchObject(lost);
+      await expect(storage.remove(['object'])).rejects.toMatchObject(lost);
+    });
+  });
+}
+
+const impatient = { firstWaitMs: 1, longestWaitMs: 10, patienceMs: 20_000, unansweredAttempts: 3 };
+
+/** A storage that is closed at the end of the block. */
+export function closing(storage: Storage): AsyncDisposable & { storage: Storage } {
+  return { storage, [Symbol.asyncDispose]: () => storage.close() };
+}
