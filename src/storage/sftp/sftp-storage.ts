@@ -21,6 +21,8 @@ export class SftpStorage implements Storage {
   readonly #signal: AbortSignal | undefined;
   /** Folders known to exist. */
   readonly #folders = new Map<string, Promise<void>>();
+  /** Unfinished files that a lost connection has left on the server. */
+  readonly #leavings = new Set<string>();
   #connection: Promise<SftpConnection> | undefined;
   #isClosed = false;
 
@@ -54,7 +56,7 @@ export class SftpStorage implements Storage {
     } catch (error) {
       // The folder may have been removed by somebody since it was made.
       this.#folders.delete(folder);
-      if (!connection.isLost) await connection.removeLeaving(beside).catch(() => undefined);
+      await this.#removeLeaving(connection, beside);
       throw await this.#translateWrite(connection, error, folder, target, bytes.length);
     }
   }
@@ -127,8 +129,17 @@ export class SftpStorage implements Storage {
       // Unless another call has begun a new one meanwhile.
       if (this.#connection !== present) continue;
       this.#connection = SftpConnection.open(this.#address, this.#options, this.#signal);
-      return await this.#connection;
+      const opened = await this.#connection;
+      await Promise.all([...this.#leavings].map(file => this.#removeLeaving(opened, file)));
+      return opened;
     }
+  }
+
+  /** Removes an unfinished file, or has the next connection do it. */
+  async #removeLeaving(connection: SftpConnection, file: string): Promise<void> {
+    this.#leavings.add(file);
+    await connection.removeLeaving(file).catch(() => undefined);
+    if (!connection.isLost) this.#leavings.delete(file);
   }
 
   /** @returns whether it was this file that got the name: of several only one does. */
