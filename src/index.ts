@@ -2,6 +2,14 @@
 export { type ErrorCode, PgkeepError } from './base/errors.ts';
 export { generateKey } from './crypto/key.ts';
 export {
+  type Check,
+  type CheckSetupOptions,
+  type CheckSetupResult,
+  type CheckStatus,
+  checkSetup,
+  type SetupFile,
+} from './operations/check-setup.ts';
+export {
   type CreateBackupOptions,
   type CreateBackupResult,
   createBackup,

@@ -4,7 +4,12 @@ import { PgkeepError } from '../base/errors.ts';
 import type { Settings } from './options/resolve.ts';
 import { outranks, type Resolved } from './options/resolved.ts';
 
-type Keyed = Settings<'create'> | Settings<'show'> | Settings<'verify'> | Settings<'restore'>;
+type Keyed =
+  | Settings<'create'>
+  | Settings<'show'>
+  | Settings<'verify'>
+  | Settings<'restore'>
+  | Settings<'doctor'>;
 
 /**
  * The key as text, not yet looked at; undefined when none was given.

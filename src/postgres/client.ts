@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import path from 'node:path';
 import type { Duplex } from 'node:stream';
-import { type ConnectionOptions, checkServerIdentity, rootCertificates } from 'node:tls';
+import { type ConnectionOptions, checkServerIdentity, rootCertificates, TLSSocket } from 'node:tls';
 import pg from 'pg';
 import { foreignCode, PgkeepError, throwIfAborted } from '../base/errors.ts';
 import { connectError, translateDatabaseError } from './server-error.ts';
@@ -65,6 +65,17 @@ export async function closeClient(client: pg.Client): Promise<void> {
   const force = setTimeout(() => socketOf(client).destroy(), politeCloseMs);
   await client.end().catch(() => undefined);
   clearTimeout(force);
+}
+
+/** The version of TLS that a connection uses, such as TLSv1.3; undefined without encryption. */
+export function tlsVersion(client: pg.Client): string | undefined {
+  const socket = socketOf(client);
+  return socket instanceof TLSSocket ? (socket.getProtocol() ?? 'TLS') : undefined;
+}
+
+/** The process id the other side told at the start; a pooler tells one of its own. */
+export function announcedProcessId(client: pg.Client): number {
+  return (client as unknown as { processID: number }).processID;
 }
 
 /** Runs a query; all values come as text. @throws PgkeepError as {@link translateDatabaseError} says. */

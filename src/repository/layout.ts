@@ -24,3 +24,10 @@ export function manifestName(backupId: string): string {
 export function segmentName(segmentId: string): string {
   return `segments/${segmentId.slice(0, 2)}/${segmentId}`;
 }
+
+/** Objects by which `pgkeep doctor` tries a storage; nothing reads them, and anybody may remove them. */
+export const probePrefix = 'doctor/';
+
+export function probeName(nowMs: number, random: string): string {
+  return `${probePrefix}${nowMs}-${random}.probe`;
+}

@@ -29,7 +29,8 @@ export async function openStorage(
   if (options.limits !== undefined) storage = new LimitedStorage(storage, options.limits, signal);
   // A folder fails for reasons that waiting does not end.
   if (!(backend instanceof LocalStorage)) storage = new RetryingStorage(storage, signal);
-  return Object.assign(storage, { traffic: counting.traffic });
+  const freeBytes = backend.freeBytes?.bind(backend);
+  return Object.assign(storage, { traffic: counting.traffic, ...(freeBytes && { freeBytes }) });
 }
 
 async function openBackend(

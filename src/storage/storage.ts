@@ -48,6 +48,9 @@ export interface Storage {
   /** Removes objects; those that are not there are passed over. */
   remove(names: readonly string[]): Promise<void>;
 
+  /** How many bytes can still be stored; only where a storage can tell. */
+  freeBytes?(): Promise<number>;
+
   /** Ends connections; a second call is harmless. */
   close(): Promise<void>;
 }

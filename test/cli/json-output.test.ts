@@ -80,6 +80,13 @@ describe('the document shows the fields that are printed', () => {
     expect(restored).toMatchObject({ backup: id, database: 'shop_copy', dryRun: false });
   });
 
+  test('by doctor', async () => {
+    const report = await json('doctor');
+    const example = documented('doctor') as { checks: object[] };
+    expect(shape({ ...(report as object), checks: [] })).toEqual(shape({ ...example, checks: [] }));
+    expect((report as typeof example).checks.map(shape)).toContainEqual(shape(example.checks[0]));
+  });
+
   test('by key generate', async () => {
     expect(shape(await json('key', 'generate'))).toEqual(shape(documented('key generate')));
   });

@@ -75,6 +75,14 @@ export const commandTable: { readonly [C in CommandName]: Command<C> } = {
     ],
     load: () => import('./key-generate.ts'),
   },
+  doctor: {
+    summary: 'check that everything a backup needs is in place',
+    examples: [
+      ['pgkeep doctor', 'a line for each check, with what mends it'],
+      ['pgkeep doctor --json', 'for scripts; the exit code is 11 when a check failed'],
+    ],
+    load: () => import('./doctor.ts'),
+  },
   completion: {
     summary: 'print a shell completion script',
     argument: {

@@ -2,7 +2,15 @@
 // resolved values and docs/configuration.md are all made from it.
 import type { Secret } from '../../base/secret.ts';
 
-export type CommandName = 'create' | 'list' | 'show' | 'verify' | 'restore' | 'key generate' | 'completion';
+export type CommandName =
+  | 'create'
+  | 'list'
+  | 'show'
+  | 'verify'
+  | 'restore'
+  | 'key generate'
+  | 'doctor'
+  | 'completion';
 
 interface Row {
   /** The flag as the parser takes it: `-j, --jobs <n>`. A flag `--no-…` turns its option off. */
@@ -40,7 +48,7 @@ export type OptionRow = Row &
     | { type: 'list'; default?: never; separator?: ',' }
   );
 
-const repositoryCommands = ['create', 'list', 'show', 'verify', 'restore'] as const;
+const repositoryCommands = ['create', 'list', 'show', 'verify', 'restore', 'doctor'] as const;
 
 export const optionTable = {
   config: {
@@ -292,7 +300,7 @@ export const optionTable = {
     env: ['BACKUP_ENCRYPTION_KEY'],
     help: 'the key of the repository: 64 hexadecimal digits, made by `pgkeep key generate`',
     group: 'From and to',
-    commands: ['create', 'show', 'verify', 'restore'],
+    commands: ['create', 'show', 'verify', 'restore', 'doctor'],
   },
   keyFile: {
     type: 'path',
@@ -302,7 +310,7 @@ export const optionTable = {
     config: 'keyFile',
     help: 'a file that holds the key of the repository',
     group: 'From and to',
-    commands: ['create', 'show', 'verify', 'restore'],
+    commands: ['create', 'show', 'verify', 'restore', 'doctor'],
   },
 
   database: {
@@ -312,7 +320,7 @@ export const optionTable = {
     config: 'database',
     help: 'the database to back up; without it the PG* variables say which',
     group: 'From and to',
-    commands: ['create'],
+    commands: ['create', 'doctor'],
   },
   databaseName: {
     type: 'string',
@@ -551,7 +559,7 @@ export const optionTable = {
     default: 2,
     help: 'workers, each with a connection of its own',
     group: 'How',
-    commands: ['create', 'verify', 'restore'],
+    commands: ['create', 'verify', 'restore', 'doctor'],
   },
   compressionLevel: {
     type: 'integer',
@@ -572,7 +580,7 @@ export const optionTable = {
     config: 'encryption',
     help: 'make a new repository without encryption; decided at its first backup, for good',
     group: 'How',
-    commands: ['create'],
+    commands: ['create', 'doctor'],
   },
   privateMetadata: {
     type: 'boolean',
@@ -612,7 +620,7 @@ export const optionTable = {
     config: 'programs',
     help: 'where pg_dump and pg_restore are; looked for in the usual places without it',
     group: 'How',
-    commands: ['create', 'verify', 'restore'],
+    commands: ['create', 'verify', 'restore', 'doctor'],
   },
   dryRun: {
     type: 'boolean',
@@ -645,7 +653,7 @@ export const optionTable = {
     default: false,
     help: 'print the result, or the error, as one JSON document',
     group: 'Output',
-    commands: ['create', 'list', 'show', 'verify', 'restore', 'key generate'],
+    commands: ['create', 'list', 'show', 'verify', 'restore', 'key generate', 'doctor'],
   },
   quiet: {
     type: 'boolean',

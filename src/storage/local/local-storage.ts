@@ -1,6 +1,6 @@
 // Storage in a folder: each object a file, written beside its place, synced, linked into place, the folder synced.
 import { randomBytes } from 'node:crypto';
-import { link, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { link, mkdir, open, readdir, rename, rm, stat, statfs } from 'node:fs/promises';
 import path from 'node:path';
 import { foreignCode, PgkeepError } from '../../base/errors.ts';
 import { objectMissing, objectTooLarge, requireObjectSize } from '../object-errors.ts';
@@ -91,6 +91,20 @@ export class LocalStorage implements Storage {
       await syncFolder(folder).catch(error => {
         if (!isAbsence(error)) throw translate(error, folder);
       });
+    }
+  }
+
+  /** What the file system has left for users without privileges. */
+  async freeBytes(): Promise<number> {
+    for (let folder = this.location; ; folder = path.dirname(folder)) {
+      try {
+        const { bavail, bsize } = await statfs(folder);
+        return bavail * bsize;
+      } catch (error) {
+        // Before the first backup the folder may not be there.
+        if (foreignCode(error) !== 'ENOENT' || folder === path.dirname(folder))
+          throw translate(error, folder);
+      }
     }
   }
 

@@ -1,0 +1,220 @@
+// Checks of the repository and the storage below it: there, of a known format, opened by the key, writable, with room.
+import { randomBytes } from 'node:crypto';
+import { PgkeepError } from '../../base/errors.ts';
+import { formatBytes, formatDuration } from '../../base/units.ts';
+import { parseKey } from '../../crypto/key.ts';
+import { probeName, probePrefix } from '../../repository/layout.ts';
+import { inspectRepository, Repository, readAllMetadata } from '../../repository/repository.ts';
+import type { Storage } from '../../storage/storage.ts';
+import { type Checklist, checkClock, clockSkewMs, within } from './checklist.ts';
+import type { DatabaseFound } from './database.ts';
+
+export interface RepositoryCheckOptions {
+  /** Opens the storage; fails for an address that no backend serves. */
+  open: () => Promise<Storage>;
+  /** Finds the key; fails when the file that should hold it cannot be read. */
+  readKey: () => string | undefined;
+  /** `false`: the user wants none. */
+  encryption: boolean | undefined;
+  database: DatabaseFound | undefined;
+}
+
+/** For each call of the storage. */
+const storageTimeoutMs = 30_000;
+/** What a doctor that was killed left behind is removed by a later one. */
+const staleProbeMs = 24 * 3_600_000;
+const maxBackupAgeMs = 48 * 3_600_000;
+const seeRepository = 'check what --repository (BACKUP_STORAGE_PATH) names, and its permissions';
+const minFreeBytes = 64 * 1024 * 1024;
+
+export async function checkRepository(list: Checklist, options: RepositoryCheckOptions): Promise<void> {
+  let storage: Storage;
+  try {
+    storage = await options.open();
+  } catch (error) {
+    list.failWith('repository', error, seeRepository);
+    list.skip(['key', 'storage', 'storage-clock', 'free-space', 'newest-backup'], 'the storage is not known');
+    return;
+  }
+  try {
+    const found = await checkDescriptor(list, storage);
+    if (found === 'failed') list.skip(['key'], 'the repository could not be read');
+    else await checkKey(list, storage, found, options);
+    await checkStorage(list, storage);
+    await checkFreeSpace(list, storage, options.database);
+    if (found === 'failed') list.skip(['newest-backup'], 'the repository could not be read');
+    else await checkNewest(list, storage, found !== undefined, options.database);
+  } finally {
+    await storage.close();
+  }
+}
+
+type Inspected = Awaited<ReturnType<typeof inspectRepository>>;
+
+async function checkDescriptor(list: Checklist, storage: Storage): Promise<Inspected | 'failed'> {
+  try {
+    const found = await within(storageTimeoutMs, 'reading the repository', inspectRepository(storage));
+    if (found === undefined)
+      list.ok('repository', `there is none yet at ${storage.location}; the first pgkeep create makes it`);
+    else
+      list.ok(
+        'repository',
+        `${storage.location}, format 1, ${found.encrypted ? 'encrypted' : 'not encrypted'}`,
+      );
+    return found;
+  } catch (error) {
+    list.failWith('repository', error, seeRepository);
+    return 'failed';
+  }
+}
+
+async function checkKey(
+  list: Checklist,
+  storage: Storage,
+  found: Inspected,
+  options: RepositoryCheckOptions,
+): Promise<void> {
+  try {
+    const key = options.readKey();
+    if (found === undefined) checkNewKey(list, key, options.encryption);
+    else if (found.encrypted) {
+      await within(storageTimeoutMs, 'opening the repository', Repository.open(storage, key));
+      list.ok('key', 'the key opens the repository; keep a copy apart from server and backups');
+    } else if (key !== undefined && options.encryption !== false) {
+      list.fail(
+        'key',
+        'a key was given, but the repository was made without encryption',
+        'choose another repository, or pass --no-encryption (PGKEEP_ENCRYPTION=false) to go on without',
+      );
+    } else list.ok('key', 'none is needed: the repository was made without encryption');
+  } catch (error) {
+    list.failWith(
+      'key',
+      error,
+      'set BACKUP_ENCRYPTION_KEY, or BACKUP_ENCRYPTION_KEY_FILE, to the key of this repository',
+    );
+  }
+}
+
+function checkNewKey(list: Checklist, key: string | undefined, encryption: boolean | undefined): void {
+  if (encryption === false) {
+    list.ok('key', 'none is wanted: the new repository would not be encrypted');
+  } else if (key === undefined) {
+    list.fail(
+      'key',
+      'a new repository is encrypted, and no key was given',
+      'pgkeep key generate --output pgkeep.key, then set BACKUP_ENCRYPTION_KEY_FILE=pgkeep.key',
+    );
+  } else {
+    parseKey(key);
+    list.ok('key', 'the key is well formed; keep a copy apart from server and backups');
+  }
+}
+
+/** Writes, reads, lists and removes an object of its own. */
+async function checkStorage(list: Checklist, storage: Storage): Promise<void> {
+  const name = probeName(Date.now(), randomBytes(4).toString('hex'));
+  let step = 'writing';
+  const run = <T>(what: string, promise: Promise<T>): Promise<T> => {
+    step = what;
+    return within(storageTimeoutMs, `${what} to the storage`, promise);
+  };
+  try {
+    const bytes = randomBytes(1024);
+    const before = Date.now();
+    await run('writing', storage.put(name, bytes, { ifAbsent: true }));
+    const after = Date.now();
+    if (!bytes.equals(await run('reading', storage.get(name))))
+      throw new PgkeepError('OBJECT_DAMAGED', `${name} was read with other contents than were written`);
+    const { modified, stale } = await run('listing', listProbes(storage, name));
+    await run('removing', storage.remove([name, ...stale]));
+    if ((await run('looking', storage.stat(name))) !== undefined)
+      throw new PgkeepError('STORAGE_DENIED', `${name} is still there after it was removed`);
+    list.ok(
+      'storage',
+      `an object was written, read, listed and removed in ${formatDuration(Date.now() - before)}`,
+    );
+    // Some storages tell whole seconds.
+    const skew = clockSkewMs(modified.getTime(), before - 1000, after);
+    checkClock(list, 'storage-clock', 'the storage', skew);
+  } catch (error) {
+    list.failWith('storage', error, seeRepository);
+    list.skip(['storage-clock'], `${step} failed`);
+    await within(storageTimeoutMs, 'removing', storage.remove([name])).catch(() => undefined);
+  }
+}
+
+async function listProbes(storage: Storage, name: string): Promise<{ modified: Date; stale: string[] }> {
+  const probes = [];
+  for await (const object of storage.list(probePrefix)) probes.push(object);
+  const own = probes.find(object => object.name === name);
+  if (own === undefined)
+    throw new PgkeepError('STORAGE_UNREACHABLE', `${name} was written, but is not in the listing`);
+  const stale = probes.filter(({ modified }) => own.modified.getTime() - modified.getTime() > staleProbeMs);
+  return { modified: own.modified, stale: stale.map(object => object.name) };
+}
+
+async function checkFreeSpace(
+  list: Checklist,
+  storage: Storage,
+  database: DatabaseFound | undefined,
+): Promise<void> {
+  const name = 'free-space';
+  if (storage.freeBytes === undefined) {
+    list.ok(name, 'this kind of storage has no limit that could be asked for');
+    return;
+  }
+  try {
+    const free = await within(storageTimeoutMs, 'asking for the free space', storage.freeBytes());
+    const size = database?.sizeBytes;
+    const against = size === undefined ? '' : `; the database has ${formatBytes(size)}`;
+    const remedy = 'free space there, or choose another place with --repository';
+    if (free < minFreeBytes) list.fail(name, `only ${formatBytes(free)} are free${against}`, remedy);
+    else if (size !== undefined && free < size)
+      list.warn(
+        name,
+        `${formatBytes(free)} are free${against}, of which a first backup stores about a third`,
+        remedy,
+      );
+    else list.ok(name, `${formatBytes(free)} are free${against}`);
+  } catch (error) {
+    list.failWith(name, error, seeRepository);
+  }
+}
+
+async function checkNewest(
+  list: Checklist,
+  storage: Storage,
+  isThere: boolean,
+  database: DatabaseFound | undefined,
+): Promise<void> {
+  const name = 'newest-backup';
+  const of = database === undefined ? '' : ` of ${database.name}`;
+  const make = 'pgkeep create';
+  if (!isThere) {
+    list.warn(name, `there is no backup${of} yet`, make);
+    return;
+  }
+  try {
+    const { backups, damaged } = await within(storageTimeoutMs, 'reading the list', readAllMetadata(storage));
+    const own = backups.filter(backup => database === undefined || backup.database === database.name);
+    const newest = own.find(backup => backup.complete);
+    if (damaged.length > 0)
+      list.warn(
+        name,
+        `the metadata of ${damaged.map(({ id }) => id).join(', ')} are damaged`,
+        `pgkeep verify ${damaged[0]?.id}`,
+      );
+    if (newest === undefined) {
+      const only = own.length > 0 ? 'complete ' : '';
+      list.warn(name, `there is no ${only}backup${of} yet`, make);
+      return;
+    }
+    const ageMs = Date.now() - Date.parse(newest.timestamp);
+    const message = `the newest complete backup${of} is ${newest.id}, ${formatDuration(Math.max(0, ageMs))} old`;
+    if (ageMs <= maxBackupAgeMs) list.ok(name, message);
+    else list.warn(name, message, `${make}; and see whether the job that should run it still does`);
+  } catch (error) {
+    list.failWith(name, error, seeRepository);
+  }
+}
