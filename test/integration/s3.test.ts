@@ -2,11 +2,19 @@
 // the network, and killed at any moment.
 
 import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { PgkeepError } from '../../src/base/errors.ts';
 import { listBackups } from '../../src/operations/list-backups.ts';
-import { type CephGateway, cephStartMs, type S3User, startCephGateway } from '../support/ceph-gateway.ts';
+import { S3Storage } from '../../src/storage/s3/s3-storage.ts';
+import {
+  type CephGateway,
+  cephStartMs,
+  type S3Policy,
+  type S3User,
+  startCephGateway,
+} from '../support/ceph-gateway.ts';
 import { expectSame, makeFaultDatabase } from '../support/fault-database.ts';
 import { type HttpFaults, s3Error, startHttpFaults } from '../support/http-faults.ts';
 import { runPgkeep, startPgkeep } from '../support/pgkeep-process.ts';
@@ -74,8 +82,16 @@ test('the built program creates, lists and restores, with nothing but the enviro
   expect(JSON.parse(again.out).reusedSegments).toBeGreaterThan(2);
 });
 
+/** A policy of docs/guide.md, by whom it is for. */
+function guidePolicy(whom: 'Writer' | 'Reader' | 'Cleaner'): S3Policy {
+  const guide = readFileSync(new URL('../../docs/guide.md', import.meta.url), 'utf8');
+  const text = new RegExp(`\n${whom} \\(.*?\n\`\`\`json\n(.*?)\`\`\``, 's').exec(guide)?.[1];
+  if (text === undefined) throw new Error(`docs/guide.md has no policy for a ${whom}`);
+  return JSON.parse(text) as S3Policy;
+}
+
 test('a writer without the right to delete backs up, again and again; a reader restores, and writes nothing', async () => {
-  const bucket = await ceph.makeBucket(['s3:ListBucket', 's3:GetObject', 's3:PutObject']);
+  const bucket = await ceph.makeBucket(guidePolicy('Writer'));
   const repository = `s3://${bucket}/nightly`;
   const storage = { s3: ceph.options(ceph.guest) };
   await backUp(server, 'shop', repository, { storage });
@@ -84,13 +100,31 @@ test('a writer without the right to delete backs up, again and again; a reader r
   await restoreAndCompare(repository, { storage });
   expect(await listBackups({ repository, storage })).toHaveLength(2);
 
-  const readable = await ceph.makeBucket(['s3:ListBucket', 's3:GetObject']);
+  const readable = await ceph.makeBucket(guidePolicy('Reader'));
   await backUp(server, 'shop', `s3://${readable}`, { storage: { s3: ceph.options() } });
   await restoreAndCompare(`s3://${readable}`, { storage });
   await expect(backUp(server, 'shop', `s3://${readable}`, { storage })).rejects.toMatchObject({
     code: 'STORAGE_DENIED',
   });
   expect(await listBackups({ repository: `s3://${readable}`, storage })).toHaveLength(1);
+});
+
+test('a cleaner may remove what a writer may not', async () => {
+  for (const [whom, isAllowed] of [
+    ['Writer', false],
+    ['Cleaner', true],
+  ] as const) {
+    const bucket = await ceph.makeBucket(guidePolicy(whom));
+    const storage = new S3Storage(`s3://${bucket}`, ceph.options(ceph.guest));
+    await storage.put('garbage/object', Buffer.from('x'));
+    const removed = await storage.remove(['garbage/object']).then(
+      () => true,
+      error => error.code,
+    );
+    expect(removed).toBe(isAllowed || 'STORAGE_DENIED');
+    expect((await storage.stat('garbage/object')) === undefined).toBe(isAllowed);
+    await storage.close();
+  }
 });
 
 test('one table out of a hundred is restored by reading little more than what is stored of it', async () => {

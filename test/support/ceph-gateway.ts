@@ -17,6 +17,11 @@ import { makeTempFolder } from './temp-folder.ts';
 /** What a bucket's policy may allow a user. */
 export type S3Action = 's3:ListBucket' | 's3:GetObject' | 's3:PutObject' | 's3:DeleteObject';
 
+export interface S3Policy {
+  Version: string;
+  Statement: { Effect: string; Action: string[]; Resource: string[] }[];
+}
+
 export interface S3User {
   accessKeyId: string;
   secretAccessKey: string;
@@ -37,8 +42,8 @@ export interface CephGateway extends AsyncDisposable {
   readonly guest: S3User;
   /** For what tests do to buckets behind pgkeep's back. */
   readonly client: S3Client;
-  /** Makes a bucket with a name of its own; the policy gives the guest these rights. */
-  makeBucket(guestMay?: readonly S3Action[]): Promise<string>;
+  /** Makes a bucket with a name of its own; the guest may do these things in it, or what a policy for `my-bucket` allows. */
+  makeBucket(guestMay?: readonly S3Action[] | S3Policy): Promise<string>;
   /** What pgkeep needs to reach the gateway, as the owner unless another is named; through another port if one is given. */
   options(as?: S3User, port?: number): S3Options;
   /** Ends it; what it held is gone. */
@@ -70,16 +75,13 @@ export async function startCephGateway(): Promise<CephGateway> {
     async makeBucket(guestMay = []) {
       const bucket = `bucket-${++buckets}`;
       await client.send(new CreateBucketCommand({ Bucket: bucket }));
-      if (guestMay.length > 0) {
-        const statement = {
-          Effect: 'Allow',
-          Principal: { AWS: ['arn:aws:iam:::user/guest'] },
-          Action: guestMay,
-          Resource: [`arn:aws:s3:::${bucket}`, `arn:aws:s3:::${bucket}/*`],
-        };
-        const policy = JSON.stringify({ Version: '2012-10-17', Statement: [statement] });
-        await client.send(new PutBucketPolicyCommand({ Bucket: bucket, Policy: policy }));
-      }
+      const policy = 'Statement' in guestMay ? guestMay : policyOf(guestMay);
+      // Attached to the bucket, a policy has to say whom it is about.
+      const guests = { Principal: { AWS: ['arn:aws:iam:::user/guest'] } };
+      const statements = policy.Statement.map(statement => ({ ...statement, ...guests }));
+      const text = JSON.stringify({ ...policy, Statement: statements }).replaceAll('my-bucket', bucket);
+      if (statements.length > 0)
+        await client.send(new PutBucketPolicyCommand({ Bucket: bucket, Policy: text }));
       return bucket;
     },
     options: (as = owner, through = port) => ({ endpoint: `http://127.0.0.1:${through}`, ...as }),
@@ -90,6 +92,12 @@ export async function startCephGateway(): Promise<CephGateway> {
       await folder.remove();
     },
   };
+}
+
+function policyOf(actions: readonly S3Action[]): S3Policy {
+  const Resource = ['arn:aws:s3:::my-bucket', 'arn:aws:s3:::my-bucket/*'];
+  const statement = { Effect: 'Allow', Action: [...actions], Resource };
+  return { Version: '2012-10-17', Statement: actions.length > 0 ? [statement] : [] };
 }
 
 class Cluster {
