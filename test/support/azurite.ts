@@ -6,7 +6,6 @@ import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ContainerClient, StorageSharedKeyCredential } from '@azure/storage-blob';
-import type { AzureOptions } from '../../src/storage/storage-options.ts';
 import { ensureAzurite } from '../services/install-azurite.ts';
 import { killAfterExit } from './after-exit.ts';
 import { freePort } from './free-port.ts';
@@ -15,7 +14,7 @@ import { makeTempFolder, type TempFolder } from './temp-folder.ts';
 export interface Azurite extends AsyncDisposable {
   readonly port: number;
   /** Account and key, and the service's URL; through a proxy with its port. */
-  login(port?: number): Required<Pick<AzureOptions, 'account' | 'key' | 'endpoint'>>;
+  login(port?: number): { account: string; key: string; endpoint: string };
   /** Makes a container. */
   createContainer(name: string): Promise<ContainerClient>;
   stop(): Promise<void>;
@@ -67,7 +66,7 @@ class RunningAzurite implements Azurite {
     this.#forget = forget;
   }
 
-  login(port = this.port): Required<Pick<AzureOptions, 'account' | 'key' | 'endpoint'>> {
+  login(port = this.port): { account: string; key: string; endpoint: string } {
     return { account, key, endpoint: `http://127.0.0.1:${port}/${account}` };
   }
 

@@ -7,7 +7,6 @@ import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import type { SftpOptions } from '../../src/storage/storage-options.ts';
 import { ensureOpenSsh } from '../services/install-openssh.ts';
 import { killAfterExit } from './after-exit.ts';
 import { freePort } from './free-port.ts';
@@ -29,7 +28,7 @@ export interface SftpServer extends AsyncDisposable {
   /** The address of a repository in that folder; through a proxy with its port. */
   url(name: string, port?: number): string;
   /** How to log in, with the host known at its port and at those of proxies. */
-  readonly login: Required<Pick<SftpOptions, 'keyFile' | 'knownHostsFile'>>;
+  readonly login: { keyFile: string; knownHostsFile: string };
   /** The public host key, as known_hosts has it behind the host: type and base64. */
   hostKey(type: 'ed25519' | 'rsa'): string;
   /** A path beside the repositories, for keys and known_hosts files of a test's own. */
@@ -76,7 +75,7 @@ class OpenSshServer implements SftpServer {
     this.folder = join(temp.path, 'repositories');
   }
 
-  get login(): Required<Pick<SftpOptions, 'keyFile' | 'knownHostsFile'>> {
+  get login(): { keyFile: string; knownHostsFile: string } {
     return { keyFile: this.file('client-key'), knownHostsFile: this.file('known_hosts') };
   }
 

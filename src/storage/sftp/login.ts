@@ -29,7 +29,8 @@ export async function prepareLogin(
   if (options.keyFile !== undefined) {
     const key = await readKey(options.keyFile);
     const parsed = utils.parseKey(key, options.passphrase);
-    if (parsed instanceof Error) throw unusableKey(options.keyFile, parsed, options.passphrase !== undefined);
+    if (parsed instanceof Error || ![parsed].flat().every(one => one.isPrivateKey()))
+      throw unusableKey(options.keyFile, parsed, options.passphrase !== undefined);
     methods.push({ type: 'publickey', username, key, ...passphraseOf(options) });
     tried.push(`the key ${options.keyFile}`);
   } else {
@@ -79,8 +80,9 @@ async function readKey(file: string): Promise<Buffer> {
   }
 }
 
-function unusableKey(file: string, cause: Error, hasPassphrase: boolean): PgkeepError {
-  const isEncrypted = /encrypted|passphrase|integrity check|decrypt/i.test(cause.message);
+function unusableKey(file: string, cause: unknown, hasPassphrase: boolean): PgkeepError {
+  const isEncrypted =
+    cause instanceof Error && /encrypted|passphrase|integrity check|decrypt/i.test(cause.message);
   const why = isEncrypted
     ? hasPassphrase
       ? 'could not be opened with its passphrase'
