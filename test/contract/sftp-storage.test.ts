@@ -21,7 +21,7 @@ let count = 0;
 beforeAll(async () => {
   server = await startSftpServer();
   return () => server[Symbol.asyncDispose]();
-});
+}, 300_000);
 
 /** A repository of a test's own, which does not exist yet. */
 function newName(): string {

@@ -9,8 +9,11 @@ export function azureErrorName(error: unknown): string {
   return response?.headers?.get('x-ms-error-code') ?? (typeof code === 'string' ? code : '');
 }
 
-/** @param what the request in words, as in "reading a/b from azure://container". */
-export function translateAzureError(error: unknown, what: string): PgkeepError {
+/**
+ * @param what the request in words, as in "reading a/b from azure://container".
+ * @param sas what it was signed with, if that was a shared access signature.
+ */
+export function translateAzureError(error: unknown, what: string, sas: string | undefined): PgkeepError {
   if (error instanceof PgkeepError) return error;
   const { statusCode: status, response } = partsOf(error);
   const name = azureErrorName(error);
@@ -31,6 +34,16 @@ export function translateAzureError(error: unknown, what: string): PgkeepError {
       hint: `the clock of this machine is ${minutes} minutes ${skewMs > 0 ? 'ahead' : 'behind'}: set it, as Azure refuses such requests`,
     });
   }
+  const expiry = expiryOf(sas);
+  if (status === 403 && expiry !== undefined && Date.parse(expiry) < Date.now()) {
+    return new PgkeepError('STORAGE_CREDENTIALS', message, {
+      ...details,
+      hint: `the shared access signature has expired (${expiry}): make a new one and set AZURE_STORAGE_SAS_TOKEN`,
+    });
+  }
+  // Emulators give a signature that is wrong the name of a right that is missing.
+  if (status === 403 && said.startsWith('Server failed to authenticate the request'))
+    return new PgkeepError('STORAGE_CREDENTIALS', message, { ...details, hint: credentials });
   const known = meanings.find(({ names }) => names.includes(name));
   if (known !== undefined) return new PgkeepError(known.code, message, { ...details, hint: known.hint });
   if (isOfNetwork(error)) {
@@ -128,6 +141,12 @@ function partsOf(error: unknown): Parts {
 function firstLine(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
   return (text.split('\n')[0] ?? '').trim().replace(/\.$/, '');
+}
+
+/** The time after which a shared access signature, alone or in a connection string, is of no use. */
+function expiryOf(sas: string | undefined): string | undefined {
+  const [, encoded] = /[?&=;]se=([^&;]+)/.exec(`?${sas ?? ''}`) ?? [];
+  return encoded === undefined ? undefined : decodeURIComponent(encoded);
 }
 
 /** How far the clock here is ahead of the service's. */

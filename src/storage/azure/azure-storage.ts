@@ -131,7 +131,8 @@ export class AzureStorage implements Storage {
 
   #translate(error: unknown, what: string): PgkeepError {
     throwIfAborted(this.#signal);
-    return translateAzureError(error, `${what} ${this.location}`);
+    const { sas, connectionString } = this.#options;
+    return translateAzureError(error, `${what} ${this.location}`, connectionString ?? sas);
   }
 }
 
