@@ -16,6 +16,11 @@ export {
 } from './operations/create-backup.ts';
 export type { OperationEvent, Phase } from './operations/events.ts';
 export {
+  type ExportBackupOptions,
+  type ExportBackupResult,
+  exportBackup,
+} from './operations/export-backup.ts';
+export {
   type ListBackupsOptions,
   type ListedBackup,
   listBackups,
@@ -34,6 +39,11 @@ export {
   type VerifyBackupsResult,
   verifyBackups,
 } from './operations/verify-backups.ts';
+export {
+  type WriteRecoveryKitOptions,
+  type WriteRecoveryKitResult,
+  writeRecoveryKit,
+} from './operations/write-recovery-kit.ts';
 export type { BackupMetadata } from './repository/metadata.ts';
 export type { VerificationRecord } from './repository/verification.ts';
 export type { AzureOptions, S3Options, SftpOptions, StorageOptions } from './storage/storage-options.ts';

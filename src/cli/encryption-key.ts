@@ -9,7 +9,8 @@ type Keyed =
   | Settings<'show'>
   | Settings<'verify'>
   | Settings<'restore'>
-  | Settings<'doctor'>;
+  | Settings<'doctor'>
+  | Settings<'export'>;
 
 /**
  * The key as text, not yet looked at; undefined when none was given.

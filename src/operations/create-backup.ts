@@ -60,6 +60,7 @@ import { storeSchemaArchive } from './create/schema-archive.ts';
 import type { OperationEvent, RunOptions } from './events.ts';
 import { durationLimits, jobsLimits, requireInteger } from './option-check.ts';
 import { readRanges, storeRanges } from './table-index.ts';
+import { keepRecoveryKit } from './write-recovery-kit.ts';
 
 export interface CreateBackupOptions extends RunOptions {
   /** A postgres:// URL. Without it libpq's PG* variables of `environment` are used. */
@@ -273,7 +274,20 @@ class Run {
     const { checksum, storedBytes } = await repository.writeManifest(manifest, key);
     const metadata = this.#summarize(manifest, checksum, storedBytes, repository.encrypted);
     await repository.writeMetadata(metadata);
+    await this.#keepRecoveryKit();
     return this.#result(manifest, metadata, store);
+  }
+
+  /** The backup is there by now: that it lacks its way out without pgkeep is told, and no reason to fail. */
+  async #keepRecoveryKit(): Promise<void> {
+    try {
+      await keepRecoveryKit(this.#storage);
+    } catch (error) {
+      this.#warn(
+        `the recovery kit in the repository could not be kept up to date: ${errorToData(error).message}`,
+        'the backup is complete; try again with: pgkeep recovery-kit',
+      );
+    }
   }
 
   /** Ends connections; the server then drops the locks, whatever state the run is in. */

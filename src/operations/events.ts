@@ -14,7 +14,11 @@ export type Phase =
   | 'post-data'
   | 'analyze'
   | 'check'
-  | 'read';
+  | 'read'
+  | 'open-backup'
+  | 'write-definitions'
+  | 'write-rows'
+  | 'write-indexes';
 
 export type OperationEvent =
   | { type: 'phase'; phase: Phase; detail?: string }

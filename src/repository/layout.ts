@@ -3,6 +3,8 @@
 export const descriptorName = 'pgkeep.json';
 export const metadataPrefix = 'metadata/';
 export const verifiedPrefix = 'verified/';
+export const recoveryScriptName = 'recovery/pgkeep-recover.mjs';
+export const recoveryPageName = 'recovery/README.txt';
 
 export function keyName(keyId: string): string {
   return `keys/${keyId}.json`;

@@ -74,6 +74,15 @@ describe('the document shows the fields that are printed', () => {
     expect(shape(await json('show', 'latest'))).toEqual(shape({ ...example, metadata }));
   });
 
+  test('by export', async () => {
+    const exported = await json('export', id, '--output', 'shop.sql');
+    expect(shape(exported)).toEqual(shape(documented('export')));
+  });
+
+  test('by recovery-kit', async () => {
+    expect(shape(await json('recovery-kit'))).toEqual(shape(documented('recovery-kit')));
+  });
+
   test('by restore', async () => {
     const restored = await json('restore', id);
     expect(shape(restored)).toEqual(shape(documented('restore')));

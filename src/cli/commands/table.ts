@@ -67,6 +67,27 @@ export const commandTable: { readonly [C in CommandName]: Command<C> } = {
     ],
     load: () => import('./restore.ts'),
   },
+  export: {
+    summary: 'write a backup as an SQL script that psql restores without pgkeep',
+    argument: { name: 'id', help: 'the id of a backup, or latest', required: false, choices: ['latest'] },
+    examples: [
+      ['pgkeep export latest --output shop.sql', 'everything, into a file'],
+      [
+        "pgkeep export latest --tables 'public.order*' | psql -v ON_ERROR_STOP=1 scratch",
+        'some tables, to psql',
+      ],
+      [
+        'pgkeep export latest --roles --output shop.sql',
+        'with the roles, for a server that has none of them',
+      ],
+    ],
+    load: () => import('./export.ts'),
+  },
+  'recovery-kit': {
+    summary: 'put what restores without pgkeep into the repository',
+    examples: [['pgkeep recovery-kit', 'into ./backups/recovery; pgkeep create does the same']],
+    load: () => import('./recovery-kit.ts'),
+  },
   'key generate': {
     summary: 'make an encryption key',
     examples: [

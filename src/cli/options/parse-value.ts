@@ -48,6 +48,7 @@ export function parseText(row: OptionRow, text: string, context: ValueContext): 
     case 'url':
       return parseDatabaseUrl(text);
     case 'path':
+      if (text === '-' && row.takesDash) return text;
       return text === '' ? empty() : absolutePath(text, context.folder);
     case 'place':
       return text === '' ? empty() : absolutePlace(text, context.folder);

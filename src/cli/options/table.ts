@@ -10,6 +10,9 @@ export type CommandName =
   | 'restore'
   | 'key generate'
   | 'doctor'
+  | 'export'
+  | 'recovery-kit'
+  | 'key generate'
   | 'completion';
 
 interface Row {
@@ -35,7 +38,13 @@ export type OptionRow = Row &
     /** With `choices`, one of them; capitals do not matter. */
     | { type: 'string'; default?: never; choices?: readonly string[] }
     /** A file or folder; a relative one in the configuration file starts from that file's folder. */
-    | { type: 'path'; default?: string; holds: 'file' | 'folder' }
+    | {
+        type: 'path';
+        default?: string;
+        holds: 'file' | 'folder';
+        /** `-` is taken as it is, for standard output. */
+        takesDash?: boolean;
+      }
     /** A folder like `path`, or the URL of another kind of storage. */
     | { type: 'place'; default?: string }
     | { type: 'boolean'; default?: boolean }
@@ -48,7 +57,16 @@ export type OptionRow = Row &
     | { type: 'list'; default?: never; separator?: ',' }
   );
 
-const repositoryCommands = ['create', 'list', 'show', 'verify', 'restore', 'doctor'] as const;
+const repositoryCommands = [
+  'create',
+  'list',
+  'show',
+  'verify',
+  'restore',
+  'export',
+  'recovery-kit',
+  'doctor',
+] as const;
 
 export const optionTable = {
   config: {
@@ -300,7 +318,7 @@ export const optionTable = {
     env: ['BACKUP_ENCRYPTION_KEY'],
     help: 'the key of the repository: 64 hexadecimal digits, made by `pgkeep key generate`',
     group: 'From and to',
-    commands: ['create', 'show', 'verify', 'restore', 'doctor'],
+    commands: ['create', 'show', 'verify', 'restore', 'export', 'doctor'],
   },
   keyFile: {
     type: 'path',
@@ -310,7 +328,7 @@ export const optionTable = {
     config: 'keyFile',
     help: 'a file that holds the key of the repository',
     group: 'From and to',
-    commands: ['create', 'show', 'verify', 'restore', 'doctor'],
+    commands: ['create', 'show', 'verify', 'restore', 'export', 'doctor'],
   },
 
   database: {
@@ -334,7 +352,7 @@ export const optionTable = {
     flags: '--source-database <name>',
     help: 'makes `latest` the latest backup of the database with this name',
     group: 'From and to',
-    commands: ['restore'],
+    commands: ['restore', 'export'],
   },
   to: {
     type: 'url',
@@ -357,7 +375,7 @@ export const optionTable = {
     flags: '--backup-id <id>',
     help: 'the backup: an id of `pgkeep list`, or latest; the same as the argument',
     group: 'What',
-    commands: ['show', 'verify', 'restore'],
+    commands: ['show', 'verify', 'restore', 'export'],
   },
   all: {
     type: 'boolean',
@@ -506,7 +524,7 @@ export const optionTable = {
     separator: ',',
     help: 'only these tables, a pattern as in pg_dump; repeatable, or several with commas',
     group: 'What',
-    commands: ['restore'],
+    commands: ['restore', 'export'],
   },
   definitionsOnly: {
     type: 'boolean',
@@ -514,7 +532,7 @@ export const optionTable = {
     default: false,
     help: 'definitions without any rows',
     group: 'What',
-    commands: ['restore'],
+    commands: ['restore', 'export'],
   },
   dataOnly: {
     type: 'boolean',
@@ -530,7 +548,7 @@ export const optionTable = {
     default: true,
     help: 'everything belongs to the role that restores',
     group: 'What',
-    commands: ['restore'],
+    commands: ['restore', 'export'],
   },
   privileges: {
     type: 'boolean',
@@ -538,7 +556,7 @@ export const optionTable = {
     default: true,
     help: 'leave out GRANT and REVOKE',
     group: 'What',
-    commands: ['restore'],
+    commands: ['restore', 'export'],
   },
   createRoles: {
     type: 'boolean',
@@ -547,6 +565,15 @@ export const optionTable = {
     help: 'create the roles that the backup names and the server lacks',
     group: 'What',
     commands: ['restore'],
+  },
+
+  scriptRoles: {
+    type: 'boolean',
+    flags: '--roles',
+    default: false,
+    help: 'begin with the roles that the backup names, for a server that lacks them',
+    group: 'What',
+    commands: ['export'],
   },
 
   jobs: {
@@ -620,7 +647,7 @@ export const optionTable = {
     config: 'programs',
     help: 'where pg_dump and pg_restore are; looked for in the usual places without it',
     group: 'How',
-    commands: ['create', 'verify', 'restore', 'doctor'],
+    commands: ['create', 'verify', 'restore', 'export', 'doctor'],
   },
   dryRun: {
     type: 'boolean',
@@ -639,6 +666,23 @@ export const optionTable = {
     commands: ['restore'],
   },
 
+  scriptFile: {
+    type: 'path',
+    holds: 'file',
+    takesDash: true,
+    flags: '-o, --output <file>',
+    help: 'write the script to a new file that only you can read; without it, or with -, to standard output',
+    group: 'Output',
+    commands: ['export'],
+  },
+  overwrite: {
+    type: 'boolean',
+    flags: '--force',
+    default: false,
+    help: 'replace the file of --output if it exists',
+    group: 'Output',
+    commands: ['export'],
+  },
   outputFile: {
     type: 'path',
     holds: 'file',
@@ -653,7 +697,17 @@ export const optionTable = {
     default: false,
     help: 'print the result, or the error, as one JSON document',
     group: 'Output',
-    commands: ['create', 'list', 'show', 'verify', 'restore', 'key generate', 'doctor'],
+    commands: [
+      'create',
+      'list',
+      'show',
+      'verify',
+      'restore',
+      'export',
+      'recovery-kit',
+      'doctor',
+      'key generate',
+    ],
   },
   quiet: {
     type: 'boolean',
@@ -662,7 +716,7 @@ export const optionTable = {
     default: false,
     help: 'no progress and no summary, only warnings and errors',
     group: 'Output',
-    commands: ['create', 'verify', 'restore'],
+    commands: ['create', 'verify', 'restore', 'export', 'recovery-kit'],
   },
 } as const satisfies Record<string, OptionRow>;
 

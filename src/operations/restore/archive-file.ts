@@ -25,6 +25,17 @@ export interface SectionOptions {
   signal: AbortSignal | undefined;
 }
 
+export interface PrintOptions {
+  /** Without it, exactly the entries are printed, whatever they are. */
+  section?: 'pre-data' | 'data' | 'post-data';
+  entries: readonly ArchiveEntry[];
+  env: Readonly<Record<string, string>>;
+  noOwner: boolean;
+  noPrivileges: boolean;
+  signal: AbortSignal | undefined;
+  onScript: (script: AsyncIterable<Buffer>) => Promise<void>;
+}
+
 const firstMajorWithTransactionTimeout = 17;
 
 export class ArchiveFile implements AsyncDisposable {
@@ -88,6 +99,28 @@ export class ArchiveFile implements AsyncDisposable {
     if (isFine) return;
     const said = mustTolerate ? fromFirstError(result) : result;
     throw programFailure(this.#program.file, said, `restoring the ${options.section} section`);
+  }
+
+  /** Prints entries as a script for psql. @throws PgkeepError PROGRAM_FAILED, and what `onScript` throws. */
+  async print(options: PrintOptions): Promise<void> {
+    const what = options.section ?? 'chosen';
+    const list = path.join(this.#folder, `${what}.list`);
+    await writeFile(list, options.entries.map(entry => `${entry.line}\n`).join(''), { mode: 0o600 });
+    const result = await runProgram({
+      file: this.#program.file,
+      args: [
+        '--file=-',
+        ...(options.section === undefined ? [] : [`--section=${options.section}`]),
+        `--use-list=${list}`,
+        ...(options.noOwner ? ['--no-owner'] : []),
+        ...(options.noPrivileges ? ['--no-privileges'] : []),
+        this.#path,
+      ],
+      env: options.env,
+      signal: options.signal,
+      onStdout: options.onScript,
+    });
+    if (result.status !== 0) throw programFailure(this.#program.file, result, `printing the ${what} entries`);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -262,7 +262,8 @@ export class TargetDatabase {
   }
 }
 
-function createStatement(name: string, manifest: Manifest, versionNumber: number): string {
+/** CREATE DATABASE as the source was made. @param versionNumber of the server that is to take it. */
+export function createStatement(name: string, manifest: Manifest, versionNumber: number): string {
   const { encoding, collate, ctype, localeProvider, locale, icuRules } = manifest.database;
   const words = [
     `CREATE DATABASE ${name} TEMPLATE template0 ENCODING ${quoteLiteral(encoding)}`,
@@ -278,8 +279,11 @@ function createStatement(name: string, manifest: Manifest, versionNumber: number
   return words.join(' ');
 }
 
-/** @param isOwnerOurs the source's owner is not the owner here: what it has is then the restoring role's. */
-function grantStatements(
+/**
+ * What gives a new database its privileges.
+ * @param isOwnerOurs the source's owner is not the owner here: what it has is then the restoring role's.
+ */
+export function grantStatements(
   name: string,
   owner: string,
   grants: readonly DatabaseGrant[],
