@@ -37,6 +37,7 @@ export async function openClient(
   for (const [index, ssl] of attempts.entries()) {
     throwIfAborted(options.signal);
     const client = newClient(target, ssl, options);
+    const binding = target.channelBinding === 'require' ? requireChannelBinding(client) : undefined;
     const cut = () => socketOf(client).destroy();
     options.signal?.addEventListener('abort', cut, { once: true });
     client.once('end', () => options.signal?.removeEventListener('abort', cut));
@@ -46,11 +47,13 @@ export async function openClient(
     );
     try {
       await client.connect();
+      if (binding?.refusal !== undefined) throw binding.refusal;
       await normalizeSession(client);
       return client;
     } catch (error) {
       await closeClient(client);
       throwIfAborted(options.signal);
+      if (binding?.refusal !== undefined) throw binding.refusal;
       const next = attempts[index + 1];
       if (next === undefined || !isAboutTls(error)) throw connectError(error, target);
     } finally {
@@ -108,11 +111,47 @@ function newClient(
     keepAliveInitialDelayMillis: keepAliveDelayMs,
   };
   if (target.options !== undefined) config.options = target.options;
+  if (target.channelBinding === 'require') config.enableChannelBinding = true;
   if (options.socket !== undefined && ssl === false) config.stream = options.socket;
   const client = new pg.Client(config);
   // Without a listener a connection lost between two queries would end the process; the next query reports it.
   client.on('error', () => undefined);
   return client;
+}
+
+/**
+ * Ends the connection before anything of the password is sent, unless logging in is bound to the encrypted connection.
+ * These listeners come before pg's own, which are added when it connects.
+ */
+function requireChannelBinding(client: pg.Client): { refusal?: PgkeepError } {
+  const outcome: { refusal?: PgkeepError } = {};
+  const { connection } = client as unknown as {
+    connection: { on(event: string, listener: (message: { mechanisms?: string[] }) => void): void };
+  };
+  let isBound = false;
+  connection.on('authenticationSASL', ({ mechanisms = [] }) => {
+    isBound = tlsVersion(client) !== undefined && mechanisms.includes('SCRAM-SHA-256-PLUS');
+  });
+  const refused = [
+    'authenticationSASL',
+    'authenticationCleartextPassword',
+    'authenticationMD5Password',
+    'authenticationOk',
+  ];
+  for (const event of refused) {
+    connection.on(event, () => {
+      if (isBound) return;
+      outcome.refusal = new PgkeepError(
+        'DATABASE_TLS',
+        'channel_binding=require, and the server, or its connection, offers no channel binding',
+        {
+          hint: 'use scram-sha-256 over TLS that no pooler ends before the server; or leave channel_binding out',
+        },
+      );
+      socketOf(client).destroy(outcome.refusal);
+    });
+  }
+  return outcome;
 }
 
 /** pg offers no public way to its socket. */

@@ -11,6 +11,9 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 const sslModes = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'] as const;
 export type SslMode = (typeof sslModes)[number];
 
+const channelBindings = ['disable', 'prefer', 'require'] as const;
+export type ChannelBinding = (typeof channelBindings)[number];
+
 export interface DatabaseTarget {
   /** A host name, an address, or the folder of a Unix socket (begins with a slash). */
   host: string;
@@ -23,6 +26,8 @@ export interface DatabaseTarget {
   sslRootCert: string | undefined;
   sslCert: string | undefined;
   sslKey: string | undefined;
+  /** Whether logging in must be bound to the encrypted connection, as SCRAM can. */
+  channelBinding: ChannelBinding | undefined;
   connectTimeoutSeconds: number;
   /** Server settings for the session, as in PGOPTIONS. */
   options: string | undefined;
@@ -51,6 +56,9 @@ export function readTarget(url: string | undefined, variables: Environment): Dat
       hint: 'give DATABASE_URL, or PGHOST, PGPORT, PGUSER and PGDATABASE',
     });
   }
+  const revocation = revocationLists.find(name => environment[name] !== undefined);
+  if (revocation !== undefined) throw unknownParameter(revocation);
+  const channelBinding = given.channel_binding ?? environment.PGCHANNELBINDING;
   const port = Number(given.port ?? environment.PGPORT ?? 5432);
   if (!Number.isInteger(port) || port < 1 || port > 65535) {
     throw new PgkeepError('OPTION_INVALID', 'the port of the database is not a number from 1 to 65535');
@@ -70,10 +78,12 @@ export function readTarget(url: string | undefined, variables: Environment): Dat
     database,
     user,
     password: password === undefined ? undefined : new Secret(password),
-    sslMode: readSslMode(given.sslmode ?? environment.PGSSLMODE ?? 'prefer'),
+    sslMode: readWord('sslmode', sslModes, given.sslmode ?? environment.PGSSLMODE ?? 'prefer'),
     sslRootCert: given.sslrootcert ?? environment.PGSSLROOTCERT,
     sslCert: given.sslcert ?? environment.PGSSLCERT,
     sslKey: given.sslkey ?? environment.PGSSLKEY,
+    channelBinding:
+      channelBinding === undefined ? undefined : readWord('channel_binding', channelBindings, channelBinding),
     connectTimeoutSeconds: Number.isFinite(timeout) && timeout > 0 ? timeout : defaultConnectTimeoutSeconds,
     options: given.options ?? environment.PGOPTIONS,
   };
@@ -104,6 +114,7 @@ export function programEnvironment(target: DatabaseTarget, environment: Environm
     PGSSLROOTCERT: target.sslRootCert,
     PGSSLCERT: target.sslCert,
     PGSSLKEY: target.sslKey,
+    PGCHANNELBINDING: target.channelBinding,
     PGOPTIONS: target.options,
   };
   for (const [name, value] of Object.entries(optional)) if (value !== undefined) env[name] = value;
@@ -115,9 +126,68 @@ export function localEnvironment(environment: Environment): Record<string, strin
   return { LC_ALL: 'C', ...(environment.PATH === undefined ? {} : { PATH: environment.PATH }) };
 }
 
+/** Parameters that are understood, beside those that stand before the question mark. */
+const knownParameters = new Set([
+  'user',
+  'password',
+  'host',
+  'port',
+  'dbname',
+  'sslmode',
+  'ssl',
+  'sslrootcert',
+  'sslcert',
+  'sslkey',
+  'channel_binding',
+  'connect_timeout',
+  'options',
+  'service',
+]);
+
 /**
- * The parts of a URL by libpq's names. Parameters that are not ours are ignored: other clients put theirs there too
- * (pgbouncer, schema, ...).
+ * Parameters of libpq and of other clients (Prisma, pgx, Rails, Supabase) that change neither where a connection goes, nor
+ * how safe it is, nor what is read through it: a URL is shared with the application. With the values that are harmless, where not all are.
+ */
+const harmlessParameters: Readonly<Record<string, RegExp>> = {
+  application_name: /./,
+  fallback_application_name: /./,
+  client_encoding: /./,
+  connection_limit: /./,
+  currentSchema: /./,
+  gssencmode: /^(disable|prefer)$/,
+  keepalives: /./,
+  keepalives_count: /./,
+  keepalives_idle: /./,
+  keepalives_interval: /./,
+  load_balance_hosts: /./,
+  pgbouncer: /./,
+  pool: /./,
+  pool_max_conns: /./,
+  pool_min_conns: /./,
+  pool_mode: /./,
+  pool_size: /./,
+  pool_timeout: /./,
+  prepared_statements: /./,
+  schema: /./,
+  socket_timeout: /./,
+  sslaccept: /^accept_invalid_certs$/,
+  sslcompression: /^0$/,
+  sslnegotiation: /^postgres$/,
+  sslsni: /./,
+  statement_cache_size: /./,
+  supa: /./,
+  target_session_attrs: /^any$/,
+  tcp_user_timeout: /./,
+  uselibpqcompat: /./,
+  workaround: /./,
+};
+
+/** Certificates that a list revokes would be taken: we have no way to look at such lists. */
+const revocationLists = ['PGSSLCRL', 'PGSSLCRLDIR'];
+
+/**
+ * The parts of a URL by libpq's names.
+ * @throws PgkeepError OPTION_INVALID, also for a parameter that would have to be passed over, though it may matter.
  */
 function readUrl(url: string): Record<string, string | undefined> {
   const [, afterScheme] = /^postgres(?:ql)?:\/\/(.*)$/s.exec(url) ?? [];
@@ -133,13 +203,16 @@ function readUrl(url: string): Record<string, string | undefined> {
   if (host === undefined) throw badUrl('the database URL cannot be read');
   const parts: [name: string, value: string][] = Object.entries({ user, password, host, port, database });
   for (const parameter of query.split('&')) {
-    const equals = parameter.indexOf('=');
-    if (equals > 0) parts.push([parameter.slice(0, equals), parameter.slice(equals + 1)]);
+    if (parameter === '') continue;
+    const [, name = '', value = ''] = /^([^=]*)=?(.*)$/s.exec(parameter) ?? [];
+    if (knownParameters.has(name)) parts.push([name, value]);
+    else if (value !== '' && !harmlessParameters[name]?.test(decodePart(value))) throw unknownParameter(name);
   }
   const read: Record<string, string> = {};
   for (const [key, value] of parts) if (value !== '') read[key] = decodePart(value);
   if (read.dbname !== undefined) read.database = read.dbname;
-  if (read.ssl === 'true') read.sslmode ??= 'require';
+  if (read.ssl !== undefined)
+    read.sslmode ??= readWord('ssl', ['true', 'false'], read.ssl) === 'true' ? 'require' : 'disable';
   return read;
 }
 
@@ -157,18 +230,43 @@ function badUrl(problem: string): PgkeepError {
   });
 }
 
+/** What is shown is a name and nothing else: a password with an & in it that is not encoded ends up here too. */
+function unknownParameter(name: string): PgkeepError {
+  const shown =
+    /^[A-Za-z]+(_[A-Za-z]+)*$/.test(name) && name.length <= 40 ? name : 'one whose name is not shown';
+  const instead: Readonly<Record<string, string>> = {
+    hostaddr: 'put the address where the host stands',
+    sslcrl: 'leave it out; revocation lists are not supported',
+    sslcrldir: 'leave it out; revocation lists are not supported',
+    PGSSLCRL: 'unset it; revocation lists are not supported',
+    PGSSLCRLDIR: 'unset it; revocation lists are not supported',
+    sslaccept: 'say it as libpq does: sslmode=verify-full (and sslrootcert)',
+    sslnegotiation: 'leave it out; encryption is negotiated as ever',
+    target_session_attrs: 'name the one host to back up',
+  };
+  return new PgkeepError(
+    'OPTION_INVALID',
+    `the connection has a parameter that pgkeep cannot honour: ${shown}`,
+    {
+      hint:
+        instead[name] ??
+        'leave it out; settings of the session go into options, as in ?options=-c%20work_mem%3D64MB',
+    },
+  );
+}
+
 function severalHosts(): PgkeepError {
   return new PgkeepError('OPTION_INVALID', 'several hosts in one connection are not supported', {
     hint: 'name the one host to back up',
   });
 }
 
-function readSslMode(text: string): SslMode {
-  const mode = sslModes.find(candidate => candidate === text);
-  if (mode !== undefined) return mode;
+function readWord<T extends string>(name: string, words: readonly T[], text: string): T {
+  const word = words.find(candidate => candidate === text);
+  if (word !== undefined) return word;
   throw new PgkeepError(
     'OPTION_INVALID',
-    `sslmode ${JSON.stringify(text)} is not one of ${sslModes.join(', ')}`,
+    `${name} ${JSON.stringify(text)} is not one of ${words.join(', ')}`,
   );
 }
 

@@ -31,6 +31,10 @@ file and name the file. Passwords of databases belong in \`DATABASE_URL\` and \`
 Without a URL the database is the one that libpq's variables name: \`PGHOST\`, \`PGPORT\`, \`PGDATABASE\`, \`PGUSER\`,
 \`PGPASSWORD\`, \`PGPASSFILE\`, \`PGSSLMODE\` and so on, from the environment or from \`.env\`.
 
+In a URL the parameters \`sslmode\`, \`sslrootcert\`, \`sslcert\`, \`sslkey\`, \`channel_binding\`, \`connect_timeout\` and \`options\` mean what they
+mean to libpq. Those of other clients that do not matter here (\`schema\`, \`pgbouncer\`, \`connection_limit\`, \`application_name\`, …) are passed over. Any
+other is an error that names it, as what it asks for would not be done: \`hostaddr\`, \`sslcrl\`, a misspelt \`sslmode\`.
+
 ## How values are written
 
 | kind | in flags and environment | in the file |

@@ -57,6 +57,10 @@ describe('a URL', () => {
     ],
     ['postgres://h/d?sslcert=/c&sslkey=/k', { sslCert: '/c', sslKey: '/k' }],
     ['postgres://h/d?ssl=true', { sslMode: 'require' }],
+    ['postgres://h/d?ssl=false', { sslMode: 'disable' }],
+    ['postgres://h/d?channel_binding=require&sslmode=require', { channelBinding: 'require' }],
+    ['postgres://h/d?keepalives=1&gssencmode=prefer&target_session_attrs=any&', { host: 'h' }],
+    ['postgres://h/d?sslcrl=&unknown=', { host: 'h' }],
     ['postgres://h/d?options=-c%20geqo%3Doff', { options: '-c geqo=off' }],
     ['postgres://h/d?connect_timeout=5', { connectTimeoutSeconds: 5 }],
     ['postgres://h/d?connect_timeout=0', { connectTimeoutSeconds: 30 }],
@@ -113,11 +117,29 @@ describe('a URL', () => {
     'postgres:///db?host=one,two&password=hunter2',
     'postgres://user:hunter2@host/db?sslmode=hunter',
     'postgres://user:hunter2@host/db?service=hunter2',
+    'postgres://user:hunter2@host/db?hostaddr=10.0.0.1',
+    'postgres://user:hunter2@host/db?sslcrl=/revoked.pem',
+    'postgres://user:hunter2@host/db?sslcrldir=/revoked',
+    'postgres://user:hunter2@host/db?sslpassword=hunter2',
+    'postgres://user:hunter2@host/db?require_auth=scram-sha-256',
+    'postgres://user:hunter2@host/db?target_session_attrs=read-write',
+    'postgres://user:hunter2@host/db?gssencmode=require',
+    'postgres://user:hunter2@host/db?sslaccept=strict',
+    'postgres://user:hunter2@host/db?channel_binding=hard',
+    'postgres://user:hunter2@host/db?ssl=maybe',
+    'postgres://user@host/db?password=x&hunter2=y',
+    'postgres://user:hunter2@host/db?sslmdoe=verify-full',
     '',
   ])('%j is refused without repeating a secret', url => {
     const failure = failureOf(() => read(url));
     expect(failure.code).toBe('OPTION_INVALID');
     expect(inspect(failure, { depth: 9 })).not.toContain('hunter2');
+  });
+
+  test('names the parameter that it refuses', () => {
+    expect(failureOf(() => read('postgres://h/d?sslmdoe=verify-full')).message).toContain('sslmdoe');
+    const crl = failureOf(() => read('postgres://h/d?sslcrl=/revoked.pem'));
+    expect([crl.message, crl.hint].join()).toMatch(/sslcrl.*revocation lists/);
   });
 
   test('never shows its password, however it is printed', () => {
@@ -186,6 +208,8 @@ describe('PG* variables', () => {
     [{ PGHOST: 'h', PGPORT: '5432,5433' }],
     [{ PGHOST: 'h', PGPORT: '5432.5' }],
     [{ PGHOST: 'h', PGSSLMODE: 'on' }],
+    [{ PGHOST: 'h', PGSSLCRL: '/revoked.pem' }],
+    [{ PGHOST: 'h', PGCHANNELBINDING: 'on' }],
   ])('%j is refused', environment => {
     expect(failureOf(() => read(undefined, environment)).code).toBe('OPTION_INVALID');
   });

@@ -3,6 +3,7 @@
 
 import { execFile } from 'node:child_process';
 import { chownSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -157,6 +158,13 @@ const attempts: Attempt[] = [
   { parameters: 'ssl=true', isPlainServer: true },
   { parameters: 'sslmode=verify-full&sslrootcert=DIR/no-such-file' },
   { parameters: 'sslmode=require', user: 'certified' },
+  ...['disable', 'prefer', 'require'].flatMap(binding => [
+    { parameters: `sslmode=require&password=hunter2&channel_binding=${binding}`, user: 'with_password' },
+    { parameters: `sslmode=disable&password=hunter2&channel_binding=${binding}`, user: 'with_password' },
+    { parameters: `sslmode=prefer&password=hunter2&channel_binding=${binding}`, user: 'with_password' },
+    { parameters: `sslmode=require&channel_binding=${binding}` },
+    { parameters: `channel_binding=${binding}`, isPlainServer: true },
+  ]),
   {
     parameters: 'sslmode=verify-full&sslrootcert=DIR/ca.crt&sslcert=DIR/client.crt&sslkey=DIR/client.key',
     user: 'certified',
@@ -178,6 +186,28 @@ test.each(attempts.filter(({ parameters }) => parameters !== encryptedUnchecked)
 test('sslmode=prefer stays encrypted whatever the certificate', async () => {
   expect(await byPsql({ parameters: encryptedUnchecked })).toBe('f');
   expect(await ours({ parameters: encryptedUnchecked })).toBe('t');
+});
+
+test('channel_binding=require sends no password to who does not offer it', async () => {
+  const received: Buffer[] = [];
+  // Says what an impostor would: a password, please, as it is.
+  const impostor = createServer(socket => {
+    socket.on('error', () => undefined);
+    socket.on('data', bytes => {
+      received.push(bytes);
+      if (received.length === 1) socket.write(Buffer.from([0x52, 0, 0, 0, 8, 0, 0, 0, 3]));
+    });
+  });
+  await new Promise<void>(resolve => impostor.listen(0, '127.0.0.1', resolve));
+  const { port } = impostor.address() as AddressInfo;
+  const url = `postgres://u:hunter2@127.0.0.1:${port}/d?sslmode=disable&channel_binding=`;
+  await expect(openClient(readTarget(`${url}require`, {}))).rejects.toMatchObject({
+    code: 'DATABASE_TLS',
+    message: expect.stringContaining('channel_binding=require'),
+  });
+  expect(received).toHaveLength(1);
+  expect(Buffer.concat(received).toString('latin1')).not.toContain('hunter2');
+  impostor.close();
 });
 
 describe('with sslmode=verify-full', () => {
