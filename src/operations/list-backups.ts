@@ -7,7 +7,7 @@ import type { StorageOptions } from '../storage/storage-options.ts';
 import type { RunOptions } from './events.ts';
 import { requireInteger } from './option-check.ts';
 
-export interface ListBackupsOptions extends Pick<RunOptions, 'onEvent'> {
+export interface ListBackupsOptions extends RunOptions {
   repository: string;
   /** How the storage is reached, where the address alone does not say it. */
   storage?: StorageOptions | undefined;
@@ -35,7 +35,7 @@ export type VerificationSummary = Pick<
  */
 export async function listBackups(options: ListBackupsOptions): Promise<ListedBackup[]> {
   requireInteger('limit', options.limit, { min: 1, max: Number.MAX_SAFE_INTEGER });
-  const storage = await openStorage(options.repository, options.storage);
+  const storage = await openStorage(options.repository, options.storage, options.signal);
   try {
     const { database, tags = [], since, limit, onEvent } = options;
     const { backups, damaged } = await readAllMetadata(storage);

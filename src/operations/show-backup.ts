@@ -7,7 +7,7 @@ import { openStorage } from '../storage/open-storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
 import type { RunOptions } from './events.ts';
 
-export interface ShowBackupOptions extends Pick<RunOptions, 'onEvent'> {
+export interface ShowBackupOptions extends RunOptions {
   repository: string;
   /** How the storage is reached, where the address alone does not say it. */
   storage?: StorageOptions | undefined;
@@ -44,7 +44,7 @@ export interface ShownBackup {
 
 /** @throws PgkeepError BACKUP_NOT_FOUND, KEY_MISSING, KEY_WRONG, OBJECT_MISSING, OBJECT_DAMAGED. */
 export async function showBackup(options: ShowBackupOptions): Promise<ShownBackup> {
-  const storage = await openStorage(options.repository, options.storage);
+  const storage = await openStorage(options.repository, options.storage, options.signal);
   try {
     const warn = (message: string, hint?: string) =>
       options.onEvent?.({ type: 'warning', message, ...(hint !== undefined && { hint }) });

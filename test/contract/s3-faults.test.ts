@@ -165,6 +165,17 @@ describe('a server in trouble', () => {
     expect(failure.message).toMatch(/reading object from s3:.*a planned SlowDown/);
   });
 
+  test('or a proxy before it that speaks no XML, is quoted by its status', async () => {
+    await using s3 = await open();
+    between.decide(() => ({ answer: 502, headers: { 'content-type': 'text/html' }, body: '<html>bad' }));
+    for (const call of [
+      s3.once.get('object'),
+      s3.once.stat('object'),
+      s3.once.put('object', Buffer.from('x')),
+    ])
+      expect((await failureOf(call)).message).toMatch(/ failed: HTTP status 502$/);
+  });
+
   test('that fails for ever is given up', async () => {
     await using s3 = await open();
     between.decide(() => s3Error(500, 'InternalError'));

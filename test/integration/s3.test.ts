@@ -99,6 +99,17 @@ test('a writer without the right to delete backs up, again and again; a reader r
   expect(second.reusedSegments).toBeGreaterThan(2);
   await restoreAndCompare(repository, { storage });
   expect(await listBackups({ repository, storage })).toHaveLength(2);
+  const doctor = await runPgkeep(['doctor', '--json', '--programs', server.binDir], {
+    env: { ...environment(bucket, ceph.guest), BACKUP_STORAGE_PATH: 'nightly' },
+  });
+  expect(doctor.exitCode, doctor.out).toBe(0);
+  expect(JSON.parse(doctor.out).checks).toContainEqual(
+    expect.objectContaining({
+      name: 'storage',
+      status: 'warning',
+      message: expect.stringContaining('may not be removed'),
+    }),
+  );
 
   const readable = await ceph.makeBucket(guidePolicy('Reader'));
   await backUp(server, 'shop', `s3://${readable}`, { storage: { s3: ceph.options() } });

@@ -10,7 +10,7 @@ import { verifiedText } from '../output/verified.ts';
 import { storageOptions } from '../storage-options.ts';
 import type { Invocation } from './command.ts';
 
-export async function run({ options, io }: Invocation<'list'>): Promise<void> {
+export async function run({ options, io, signal }: Invocation<'list'>): Promise<void> {
   const { onEvent } = await startProgress(true, io);
   const backups = await listBackups({
     repository: options.repository,
@@ -19,6 +19,7 @@ export async function run({ options, io }: Invocation<'list'>): Promise<void> {
     tags: options.tagFilter,
     since: options.since,
     limit: options.limit,
+    signal,
     onEvent,
   });
   if (options.json) {

@@ -14,7 +14,7 @@ import { storageOptions } from '../storage-options.ts';
 import type { Invocation } from './command.ts';
 
 export async function run(invocation: Invocation<'show'>): Promise<void> {
-  const { options, argument, io } = invocation;
+  const { options, argument, io, signal } = invocation;
   const backup = chosenBackup(argument, options.backupId) ?? 'latest';
   const { onEvent } = await startProgress(true, io);
   const shown = await showBackup({
@@ -23,6 +23,7 @@ export async function run(invocation: Invocation<'show'>): Promise<void> {
     encryptionKey: readEncryptionKey(invocation),
     backup,
     database: options.databaseName,
+    signal,
     onEvent,
   });
   if (options.json) printJson(shown, io);

@@ -127,13 +127,17 @@ async function checkStorage(list: Checklist, storage: Storage): Promise<void> {
     if (!bytes.equals(await run('reading', storage.get(name))))
       throw new PgkeepError('OBJECT_DAMAGED', `${name} was read with other contents than were written`);
     const { modified, stale } = await run('listing', listProbes(storage, name));
-    await run('removing', storage.remove([name, ...stale]));
-    if ((await run('looking', storage.stat(name))) !== undefined)
-      throw new PgkeepError('STORAGE_DENIED', `${name} is still there after it was removed`);
-    list.ok(
-      'storage',
-      `an object was written, read, listed and removed in ${formatDuration(Date.now() - before)}`,
-    );
+    const isRemoved = await run('removing', removeProbes(storage, name, stale));
+    const duration = formatDuration(Date.now() - before);
+    if (isRemoved) {
+      list.ok('storage', `an object was written, read, listed and removed in ${duration}`);
+    } else {
+      list.warn(
+        'storage',
+        `an object was written, read and listed in ${duration}, and may not be removed: ${name} stays`,
+        'nothing for whoever only takes backups; run pgkeep cleanup as a user who may remove objects',
+      );
+    }
     // Some storages tell whole seconds.
     const skew = clockSkewMs(modified.getTime(), before - 1000, after);
     checkClock(list, 'storage-clock', 'the storage', skew);
@@ -142,6 +146,19 @@ async function checkStorage(list: Checklist, storage: Storage): Promise<void> {
     list.skip(['storage-clock'], `${step} failed`);
     await within(storageTimeoutMs, 'removing', storage.remove([name])).catch(() => undefined);
   }
+}
+
+/** @returns `false` when nothing may be removed, which keeps a stolen key from destroying backups. */
+async function removeProbes(storage: Storage, name: string, stale: readonly string[]): Promise<boolean> {
+  try {
+    await storage.remove([name, ...stale]);
+  } catch (error) {
+    if (error instanceof PgkeepError && error.code === 'STORAGE_DENIED') return false;
+    throw error;
+  }
+  if ((await storage.stat(name)) !== undefined)
+    throw new PgkeepError('STORAGE_DENIED', `${name} is still there after it was removed`);
+  return true;
 }
 
 async function listProbes(storage: Storage, name: string): Promise<{ modified: Date; stale: string[] }> {

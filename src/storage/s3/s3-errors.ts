@@ -28,9 +28,13 @@ export function describeFailure(error: unknown): S3Failure {
     name: Code ?? name ?? 'Unknown',
     status,
     retryAfterMs: parseRetryAfter($response?.headers?.['retry-after']),
-    message:
-      message && message !== 'UnknownError' ? message : status ? `HTTP status ${status}` : String(error),
+    message: isMessage(message) ? message : status ? `HTTP status ${status}` : String(error),
   };
+}
+
+/** Of a HEAD the SDK has none, and of an answer that is not XML (a proxy's) what its parser thought of it. */
+function isMessage(message: string | undefined): message is string {
+  return message !== undefined && !/^(Unknown(Error)?)?$|Deserialization error/.test(message);
 }
 
 /** Whether the failure says no more than its status, as that of a HEAD does. */

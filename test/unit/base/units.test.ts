@@ -4,6 +4,7 @@ import {
   formatCount,
   formatDuration,
   formatQuantity,
+  parseBytes,
   parseDuration,
 } from '../../../src/base/units.ts';
 
@@ -44,6 +45,25 @@ test.each([
 ])('writes %d bytes as %s', (size, expected) => {
   expect(formatBytes(size)).toBe(expected);
 });
+
+test.each([
+  ['512KiB', 512 * 1024],
+  ['512k', 512 * 1024],
+  ['10M', 10 * 1024 ** 2],
+  ['1.5 GiB', 1.5 * 1024 ** 3],
+  ['10MB', 10_000_000],
+  ['2kb', 2_000],
+  ['0K', 0],
+])('reads %s as %d bytes', (text, expected) => {
+  expect(parseBytes(text)).toBe(expected);
+});
+
+test.each(['', '10', '10 B', 'M', '-1M', '1,5M', '10Mi', '10MiB/s', '1M2K', '1T'])(
+  'reads no size from %j',
+  text => {
+    expect(parseBytes(text)).toBeUndefined();
+  },
+);
 
 test.each([
   [0, '0 ms'],

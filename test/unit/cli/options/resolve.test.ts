@@ -4,6 +4,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import { PgkeepError } from '../../../../src/base/errors.ts';
 import { type GivenFlags, resolveOptions, type Settings } from '../../../../src/cli/options/resolve.ts';
 import type { CommandName, OptionName } from '../../../../src/cli/options/table.ts';
+import { storageOptions } from '../../../../src/cli/storage-options.ts';
 import { makeTempFolder } from '../../../support/temp-folder.ts';
 
 let cwd: string;
@@ -95,6 +96,38 @@ describe('the repository', () => {
       expect(resolve('list', { repository: '/c' }, env).options.repository).toBe('/c');
     },
   );
+
+  test('has settings of its storage, of which secrets go no further than the storage', () => {
+    const env = {
+      AWS_ENDPOINT_URL: 'https://general',
+      AWS_ENDPOINT_URL_S3: 'https://s3',
+      AWS_SECRET_ACCESS_KEY: 'not to be seen',
+      AWS_REQUEST_CHECKSUM_CALCULATION: 'WHEN_SUPPORTED',
+      PGKEEP_S3_ENCRYPTION: 'aes256',
+      PGKEEP_S3_TAGS: 'team=ops, env=prod',
+      PGKEEP_LIMIT_UPLOAD: '10MiB',
+    };
+    const settings = resolve('create', { s3Region: 'eu-central-1' }, env);
+    expect(settings.options).toMatchObject({
+      s3Endpoint: 'https://s3',
+      s3Region: 'eu-central-1',
+      s3Checksums: 'when_supported',
+      s3Encryption: 'AES256',
+      s3Tags: ['team=ops', 'env=prod'],
+      limitUpload: 10 * 1024 * 1024,
+    });
+    expect(JSON.stringify(settings)).not.toContain('not to be seen');
+    expect(storageOptions(settings.options)).toMatchObject({
+      s3: { endpoint: 'https://s3', secretAccessKey: 'not to be seen', checksums: 'when-supported' },
+      limits: { uploadBytesPerSecond: 10 * 1024 * 1024 },
+    });
+    expect(storageOptions(resolve('list').options)).not.toHaveProperty('limits');
+    const wrong = { PGKEEP_S3_ENCRYPTION: 'rot13', PGKEEP_LIMIT_DOWNLOAD: '10' };
+    expect(failure(() => resolve('list', {}, wrong)).context.problems).toEqual([
+      "PGKEEP_LIMIT_DOWNLOAD: '10' is not a size such as 512KiB, 10MiB or 1GiB",
+      "PGKEEP_S3_ENCRYPTION: 'rot13' is not one of AES256, aws:kms",
+    ]);
+  });
 
   test('of type s3 is refused without its bucket', () => {
     expect(failure(() => resolve('list', {}, { BACKUP_STORAGE_TYPE: 's3' }))).toMatchObject({
