@@ -38,7 +38,7 @@ afterAll(async () => {
 });
 
 const soon = { firstWaitMs: 10, longestWaitMs: 50, patienceMs: 10_000, unansweredAttempts: 3 };
-const timeouts = { connectMs: 2_000, idleMs: 400 };
+const timeouts = { connectMs: 2_000, idleMs: 1_000 };
 
 interface Parts extends AsyncDisposable {
   bucket: string;
@@ -168,12 +168,8 @@ describe('a server in trouble', () => {
   test('or a proxy before it that speaks no XML, is quoted by its status', async () => {
     await using s3 = await open();
     between.decide(() => ({ answer: 502, headers: { 'content-type': 'text/html' }, body: '<html>bad' }));
-    for (const call of [
-      s3.once.get('object'),
-      s3.once.stat('object'),
-      s3.once.put('object', Buffer.from('x')),
-    ])
-      expect((await failureOf(call)).message).toMatch(/ failed: HTTP status 502$/);
+    for (const call of Object.values(calls(s3.once)))
+      expect((await failureOf(call())).message).toMatch(/ failed: HTTP status 502$/);
   });
 
   test('that fails for ever is given up', async () => {
@@ -188,7 +184,7 @@ describe('a server in trouble', () => {
 
   test('that is slow, but not silent, has as long as it takes', async () => {
     await using s3 = await open();
-    const bytes = randomBytes(1_500_000);
+    const bytes = randomBytes(2_500_000);
     await s3.direct.put('object', bytes);
     await using proxy = await startTcpProxy(ceph.port, { bytesPerSecond: 1_000_000 });
     const storage = new S3Storage(
@@ -212,7 +208,7 @@ describe('a server in trouble', () => {
       freeBuffer(bytes);
     }
     between.decide(() => 'forward');
-    await s3.once.put('object', Buffer.alloc(16 * 1024 * 1024, 7));
+    await s3.patient.put('object', Buffer.alloc(16 * 1024 * 1024, 7));
     expect((await s3.direct.get('object')).equals(Buffer.alloc(16 * 1024 * 1024, 7))).toBe(true);
   });
 });
