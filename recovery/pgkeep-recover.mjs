@@ -499,7 +499,8 @@ function isLast({ kind, tag, section }) {
 function chooseEntries(entries, manifest, choices) {
   const { schemas, excludeSchemas, tables, excludeTables } = manifest.options;
   const missing = manifest.leftOut.filter(entry => entry.missing);
-  for (const { schema, name, reason } of missing) warn(`the backup lacks ${schema}.${name}: ${reason}`);
+  for (const { schema, name, reason } of missing)
+    warn(`the backup lacks ${schema === '' ? name : `${schema}.${name}`}: ${reason}`);
   const isPartial =
     missing.length > 0 ||
     [schemas, excludeSchemas, tables, excludeTables].some(patterns => patterns.length > 0);

@@ -1,12 +1,17 @@
 // `create --skip-unreadable`: what the role may read is backed up and restores; what it may not is named, and the
 // backup never passes for a complete one.
 
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CreateBackupResult } from '../../src/operations/create-backup.ts';
+import { exportBackup } from '../../src/operations/export-backup.ts';
 import { listBackups } from '../../src/operations/list-backups.ts';
 import { showBackup } from '../../src/operations/show-backup.ts';
 import { compareDatabases } from '../support/compare-databases.ts';
 import { psql, type Server, startServer } from '../support/postgres-server.ts';
+import { psqlFile } from '../support/psql-file.ts';
 import { backUp, restoreInto, testKey } from '../support/round-trip.ts';
 import { makeTempFolder } from '../support/temp-folder.ts';
 
@@ -49,6 +54,34 @@ describe.each([15, 18])('on PostgreSQL %i, leaving out what the role may not rea
     const differences = async () =>
       (await compareDatabases(server.url(source), server.url(target), { binDir: server.binDir })).differences;
     return { source, target, backup, warnings, differences };
+  };
+  /** The other two ways out of a repository lead to the same. */
+  const expectSameFromScripts = async (backup: CreateBackupResult, target: string) => {
+    const exported = join(folder.path, `exported-${version}.sql`);
+    await exportBackup({
+      repository: folder.path,
+      encryptionKey: testKey,
+      backup: backup.id,
+      output: exported,
+      environment: { PATH: process.env.PATH },
+      programs: server.binDir,
+    });
+    const recovered = join(folder.path, `recovered-${version}.sql`);
+    const kit = join(folder.path, 'recovery/pgkeep-recover.mjs');
+    const { stderr } = await promisify(execFile)(
+      process.execPath,
+      [kit, '--backup', backup.id, '--output', recovered],
+      { env: { BACKUP_ENCRYPTION_KEY: testKey } },
+    );
+    expect(stderr).toContain('the backup lacks public.secret: the role may not read it');
+    for (const script of [exported, recovered]) {
+      const name = await server.createDatabase(`by_script_${++databases}`, { template: 'template0' });
+      await psqlFile(server, name, script);
+      const { differences } = await compareDatabases(server.url(target), server.url(name), {
+        binDir: server.binDir,
+      });
+      expect(differences).toEqual([]);
+    }
   };
   /** Nothing but these names is not the same in the restored database. */
   const expectOnly = async (found: readonly string[], names: readonly RegExp[]) => {
@@ -119,6 +152,7 @@ describe.each([15, 18])('on PostgreSQL %i, leaving out what the role may not rea
     expect(await psql(server, target, "SELECT conname FROM pg_constraint WHERE contype = 'f'")).toBe(
       'orders_open_fkey\n',
     );
+    await expectSameFromScripts(backup, target);
   });
 
   it('leaves out rows that row-level security hides, and foreign keys to them', async () => {
