@@ -9,6 +9,7 @@ import type { CreateBackupResult } from '../../src/operations/create-backup.ts';
 import { exportBackup } from '../../src/operations/export-backup.ts';
 import { listBackups } from '../../src/operations/list-backups.ts';
 import { showBackup } from '../../src/operations/show-backup.ts';
+import { offerFixtureExtension } from '../fixtures/everything.ts';
 import { compareDatabases } from '../support/compare-databases.ts';
 import { psql, type Server, startServer } from '../support/postgres-server.ts';
 import { psqlFile } from '../support/psql-file.ts';
@@ -220,6 +221,28 @@ describe.each([15, 18])('on PostgreSQL %i, leaving out what the role may not rea
         "SELECT last_value FROM items_id_seq; SELECT last_value FROM items_other_seq; SELECT last_value FROM gone_id_seq; SELECT nextval('alone'); SELECT count(*) FROM parted; SELECT (SELECT count(*) FROM tree_1) + (SELECT count(*) FROM tree_2)",
       ),
     ).toBe('50\n1\n5\n7\n10\n3\n');
+  });
+
+  it('leaves out the configuration of extensions', async () => {
+    await offerFixtureExtension(server);
+    const { backup, target } = await roundTrip(`
+      CREATE SCHEMA ext; CREATE EXTENSION pgkeep_fixture SCHEMA ext; GRANT USAGE ON SCHEMA ext TO reader;
+      INSERT INTO ext.settings VALUES ('third', '3', false); GRANT SELECT ON ext.settings TO reader;
+      INSERT INTO ext.entire (v) VALUES ('gone')`);
+    expect(missingOf(backup)).toEqual(['ext.entire', 'ext.entire_id_seq']);
+    expect(
+      await psql(server, target, 'SELECT count(*) FROM ext.settings; SELECT count(*) FROM ext.entire'),
+    ).toBe('3\n0\n');
+  });
+
+  it('leaves out only definitions when no rows are wanted', async () => {
+    const { backup, target } = await roundTrip(
+      `CREATE TABLE t (n int); GRANT SELECT ON t TO reader; ALTER TABLE t ENABLE ROW LEVEL SECURITY;
+       CREATE SEQUENCE numbers; CREATE TABLE secret (n int); CREATE TABLE refers (t int); GRANT SELECT ON refers TO reader`,
+      { schemaOnly: true },
+    );
+    expect(missingOf(backup)).toEqual(['public.secret']);
+    expect(await psql(server, target, "SELECT to_regclass('t'), to_regclass('numbers')")).toBe('t|numbers\n');
   });
 
   it('leaves out large objects when one of them may not be read', async () => {
