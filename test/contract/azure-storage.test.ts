@@ -2,13 +2,7 @@
 
 import { createServer } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  AccountSASPermissions,
-  type ContainerClient,
-  generateAccountSASQueryParameters,
-  SASProtocol,
-  StorageSharedKeyCredential,
-} from '@azure/storage-blob';
+import type { ContainerClient } from '@azure/storage-blob';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { errorToData } from '../../src/base/errors.ts';
 import { freeBuffer } from '../../src/base/free-buffer.ts';
@@ -64,8 +58,8 @@ test('credentials by connection string and by SAS reach the same container', asy
   const connectionString = `DefaultEndpointsProtocol=http;AccountName=${account};AccountKey=${key};BlobEndpoint=${endpoint};`;
   for (const login of [
     { connectionString },
-    { endpoint, sas: sas('racwdl') },
-    { endpoint, sas: `?${sas('rl')}` },
+    { endpoint, sas: azurite.sas('racwdl') },
+    { endpoint, sas: `?${azurite.sas('rl')}` },
   ]) {
     await using opened = closing(new AzureStorage(address, login));
     expect(String(await opened.storage.get('a/object'))).toBe('x');
@@ -77,13 +71,13 @@ test('what a SAS does not permit is STORAGE_DENIED', async () => {
   const { endpoint } = azurite.login();
   const address = newAddress();
   const denied = { code: 'STORAGE_DENIED' };
-  await using writer = closing(new AzureStorage(address, { endpoint, sas: sas('rcwl') }));
+  await using writer = closing(new AzureStorage(address, { endpoint, sas: azurite.sas('rcwl') }));
   await writer.storage.put('object', Buffer.from('x'), { ifAbsent: true });
   expect(await writer.storage.put('object', Buffer.from('y'), { ifAbsent: true })).toBe('exists');
   await expect(writer.storage.remove(['object'])).rejects.toMatchObject(denied);
-  await using reader = closing(new AzureStorage(address, { endpoint, sas: sas('rl') }));
+  await using reader = closing(new AzureStorage(address, { endpoint, sas: azurite.sas('rl') }));
   await expect(reader.storage.put('other', Buffer.from('x'))).rejects.toMatchObject(denied);
-  await using blind = closing(new AzureStorage(address, { endpoint, sas: sas('w') }));
+  await using blind = closing(new AzureStorage(address, { endpoint, sas: azurite.sas('w') }));
   await expect(blind.storage.get('object')).rejects.toMatchObject(denied);
   await expect(blind.storage.stat('object')).rejects.toMatchObject(denied);
   await expect(names(blind.storage, '')).rejects.toMatchObject(denied);
@@ -94,7 +88,7 @@ test('a wrong key and an expired SAS are STORAGE_CREDENTIALS, without showing ei
   const wrongKey = Buffer.alloc(64, 7).toString('base64');
   for (const options of [
     { ...login, key: wrongKey },
-    { endpoint: login.endpoint, sas: sas('racwdl', new Date(Date.now() - 60_000)) },
+    { endpoint: login.endpoint, sas: azurite.sas('racwdl', new Date(Date.now() - 60_000)) },
     { ...login, key: '' },
   ]) {
     await using opened = closing(new AzureStorage(newAddress(), options));
@@ -109,7 +103,9 @@ test('a SAS that expires in the middle of a run is STORAGE_CREDENTIALS from then
   const { endpoint } = azurite.login();
   // Azure counts whole seconds.
   const until = new Date(Math.ceil(Date.now() / 1000) * 1000 + 2000);
-  await using opened = closing(new AzureStorage(newAddress(), { endpoint, sas: sas('racwdl', until) }));
+  await using opened = closing(
+    new AzureStorage(newAddress(), { endpoint, sas: azurite.sas('racwdl', until) }),
+  );
   await opened.storage.put('object', Buffer.from('x'));
   await sleep(until.getTime() - Date.now() + 1100);
   await expect(opened.storage.put('other', Buffer.from('x'))).rejects.toMatchObject({
@@ -287,18 +283,3 @@ describe('answers that Azurite does not give', () => {
     }
   });
 });
-
-/** A shared access signature for the whole account. */
-function sas(permissions: string, expiresOn = new Date(Date.now() + 3_600_000)): string {
-  const { account, key } = azurite.login();
-  return generateAccountSASQueryParameters(
-    {
-      expiresOn,
-      permissions: AccountSASPermissions.parse(permissions),
-      services: 'b',
-      resourceTypes: 'co',
-      protocol: SASProtocol.HttpsAndHttp,
-    },
-    new StorageSharedKeyCredential(account, key),
-  ).toString();
-}

@@ -131,6 +131,18 @@ describe.each(places)('%s', (kind, placeOf) => {
   });
 });
 
+test('a writer without the right to delete takes backups, and a reader restores them', async () => {
+  const { endpoint } = azurite.login();
+  const repository = 'azure://backups/least-rights';
+  const as = (permissions: string) => ({ azure: { endpoint, sas: azurite.sas(permissions) } });
+  await backUp(server, 'shop', repository, { storage: as('rcwl') });
+  const second = await backUp(server, 'shop', repository, { storage: as('rcwl') });
+  expect(second.reusedSegments).toBeGreaterThan(0);
+  expect(await listBackups({ repository, storage: as('rl') })).toHaveLength(2);
+  await restoreInto(server, 'restored_by_reader', repository, { storage: as('rl'), create: true });
+  await expectSame(server, 'shop', 'restored_by_reader');
+});
+
 /** Numbers from 0 to 1 that are the same in every run (mulberry32). */
 function seeded(seed: number): () => number {
   let state = seed;

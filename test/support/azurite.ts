@@ -5,7 +5,13 @@ import { once } from 'node:events';
 import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ContainerClient, StorageSharedKeyCredential } from '@azure/storage-blob';
+import {
+  AccountSASPermissions,
+  ContainerClient,
+  generateAccountSASQueryParameters,
+  SASProtocol,
+  StorageSharedKeyCredential,
+} from '@azure/storage-blob';
 import { ensureAzurite } from '../services/install-azurite.ts';
 import { killAfterExit } from './after-exit.ts';
 import { freePort } from './free-port.ts';
@@ -15,6 +21,8 @@ export interface Azurite extends AsyncDisposable {
   readonly port: number;
   /** Account and key, and the service's URL; through a proxy with its port. */
   login(port?: number): { account: string; key: string; endpoint: string };
+  /** A shared access signature for the whole account, with permissions such as `rl`; valid for an hour by default. */
+  sas(permissions: string, expiresOn?: Date): string;
   /** Makes a container. */
   createContainer(name: string): Promise<ContainerClient>;
   stop(): Promise<void>;
@@ -68,6 +76,19 @@ class RunningAzurite implements Azurite {
 
   login(port = this.port): { account: string; key: string; endpoint: string } {
     return { account, key, endpoint: `http://127.0.0.1:${port}/${account}` };
+  }
+
+  sas(permissions: string, expiresOn = new Date(Date.now() + 3_600_000)): string {
+    return generateAccountSASQueryParameters(
+      {
+        expiresOn,
+        permissions: AccountSASPermissions.parse(permissions),
+        services: 'b',
+        resourceTypes: 'co',
+        protocol: SASProtocol.HttpsAndHttp,
+      },
+      new StorageSharedKeyCredential(account, key),
+    ).toString();
   }
 
   async createContainer(name: string): Promise<ContainerClient> {
