@@ -10,10 +10,21 @@ export {
   type SetupFile,
 } from './operations/check-setup.ts';
 export {
+  type CleanedBackup,
+  type CleanupRepositoryOptions,
+  type CleanupRepositoryResult,
+  cleanupRepository,
+} from './operations/cleanup-repository.ts';
+export {
   type CreateBackupOptions,
   type CreateBackupResult,
   createBackup,
 } from './operations/create-backup.ts';
+export {
+  type DeleteBackupOptions,
+  type DeleteBackupResult,
+  deleteBackup,
+} from './operations/delete-backup.ts';
 export type { OperationEvent, Phase } from './operations/events.ts';
 export {
   type ExportBackupOptions,
@@ -44,6 +55,7 @@ export {
   type WriteRecoveryKitResult,
   writeRecoveryKit,
 } from './operations/write-recovery-kit.ts';
+export type { GarbageCounts } from './repository/garbage-collection.ts';
 export type { BackupMetadata } from './repository/metadata.ts';
 export type { VerificationRecord } from './repository/verification.ts';
 export type { AzureOptions, S3Options, SftpOptions, StorageOptions } from './storage/storage-options.ts';

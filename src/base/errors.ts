@@ -50,6 +50,10 @@ export const errorTable = {
     meaning: 'an object belongs to another repository, or encryption differs from what was asked',
   },
   BACKUP_NOT_FOUND: { kind: 'repository', meaning: 'no backup with that id, or none at all' },
+  LAST_GOOD_BACKUP: {
+    kind: 'repository',
+    meaning: 'the last good backup of its database is not deleted without --force',
+  },
   OBJECT_MISSING: { kind: 'repository', meaning: 'an object that a backup names is not in the storage' },
   OBJECT_DAMAGED: {
     kind: 'repository',
@@ -120,6 +124,10 @@ export const errorTable = {
     meaning: 'row-level security hides rows from the role, so the backup would be short',
   },
   STANDBY_CONFLICT: { kind: 'backup', meaning: 'the hot standby cancelled the backup in favour of replay' },
+  CLEANUP_CONFLICT: {
+    kind: 'backup',
+    meaning: 'a cleanup was deleting objects that the run needs, or two cleanups met; run again',
+  },
   BACKUP_INCOMPLETE: { kind: 'backup', meaning: 'what was stored does not match the catalog' },
 
   VERIFICATION_FAILED: { kind: 'verification', meaning: 'a backup failed its verification' },

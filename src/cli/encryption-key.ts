@@ -10,7 +10,8 @@ type Keyed =
   | Settings<'verify'>
   | Settings<'restore'>
   | Settings<'doctor'>
-  | Settings<'export'>;
+  | Settings<'export'>
+  | Settings<'cleanup'>;
 
 /**
  * The key as text, not yet looked at; undefined when none was given.

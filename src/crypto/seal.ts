@@ -35,6 +35,8 @@ const suitePlain = 0;
 const suiteGcm = 1;
 const gcmTagBytes = 16;
 const digestBytes = 32;
+/** So many bytes from the beginning of an object are enough for {@link sealedKeyId}. */
+export const sealedHeadBytes = headerBytes + gcmTagBytes;
 /** Safe although constant: every object has a key of its own, derived from a random salt. */
 const constantNonce = Buffer.alloc(12);
 
@@ -76,7 +78,7 @@ export function seal(name: string, kind: SealKind, key: DataKey | null, body: re
  * @throws PgkeepError OBJECT_DAMAGED when this is no sealed object, REPOSITORY_UNSUPPORTED for a newer format.
  */
 export function sealedKeyId(name: string, object: Buffer): string | null {
-  if (object.length < headerBytes + gcmTagBytes || magic.compare(object, 0, 7, 0, 7) !== 0) {
+  if (object.length < sealedHeadBytes || magic.compare(object, 0, 7, 0, 7) !== 0) {
     throw new PgkeepError('OBJECT_DAMAGED', `${name} is damaged: it does not begin like an object of pgkeep`);
   }
   const suite = object[8];

@@ -34,6 +34,7 @@ import {
   readTarget,
 } from '../postgres/target.ts';
 import { newBackupId } from '../repository/backup-id.ts';
+import { listedSegments } from '../repository/garbage.ts';
 import {
   type LeftOutEntry,
   leftOutLabel,
@@ -43,6 +44,7 @@ import {
   type TableEntry,
 } from '../repository/manifest.ts';
 import type { BackupMetadata } from '../repository/metadata.ts';
+import { publishBackup } from '../repository/publish-backup.ts';
 import { inspectRepository, Repository, readAllMetadata } from '../repository/repository.ts';
 import { SegmentStore } from '../repository/segment-store.ts';
 import type { Traffic } from '../storage/counting-storage.ts';
@@ -262,6 +264,7 @@ class Run {
       repository,
       key,
       this.#options.compressionLevel ?? defaults.compressionLevel,
+      await listedSegments(this.#storage),
     );
     const earlier = await this.#learnEarlier(repository, store, server.database.name);
     const data = await this.#storeData(repository, store, key, server, snapshot, earlier);
@@ -271,9 +274,9 @@ class Run {
     await this.#endTransaction();
     this.#emit({ type: 'phase', phase: 'finish' });
     throwIfAborted(this.#signal);
-    const { checksum, storedBytes } = await repository.writeManifest(manifest, key);
-    const metadata = this.#summarize(manifest, checksum, storedBytes, repository.encrypted);
-    await repository.writeMetadata(metadata);
+    const metadata = await publishBackup(repository, key, manifest, store, (checksum, manifestBytes) =>
+      this.#summarize(manifest, checksum, manifestBytes, repository.encrypted),
+    );
     await this.#keepRecoveryKit();
     return this.#result(manifest, metadata, store);
   }

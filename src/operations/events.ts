@@ -18,7 +18,9 @@ export type Phase =
   | 'open-backup'
   | 'write-definitions'
   | 'write-rows'
-  | 'write-indexes';
+  | 'write-indexes'
+  | 'retention'
+  | 'collect';
 
 export type OperationEvent =
   | { type: 'phase'; phase: Phase; detail?: string }

@@ -2,9 +2,13 @@
 
 export const descriptorName = 'pgkeep.json';
 export const metadataPrefix = 'metadata/';
+export const manifestPrefix = 'backups/';
+export const keyPrefix = 'keys/';
+export const segmentPrefix = 'segments/';
 export const verifiedPrefix = 'verified/';
 export const recoveryScriptName = 'recovery/pgkeep-recover.mjs';
 export const recoveryPageName = 'recovery/README.txt';
+export const garbagePrefix = 'garbage/';
 
 export function keyName(keyId: string): string {
   return `keys/${keyId}.json`;

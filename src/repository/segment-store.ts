@@ -1,11 +1,12 @@
 // Adds segments to a repository during one run: knows what is there already, stores what is not, and counts both.
 
 import { PgkeepError } from '../base/errors.ts';
-import { type DataKey, sealedKeyId } from '../crypto/seal.ts';
+import { type DataKey, sealedHeadBytes, sealedKeyId } from '../crypto/seal.ts';
 import { segmentName } from './layout.ts';
 import type { Manifest, SegmentRef } from './manifest.ts';
 import type { Repository } from './repository.ts';
 import { openSegment, sealSegment, segmentBytes, segmentId } from './segment.ts';
+import type { SegmentIdSet } from './segment-id-set.ts';
 
 /** A segment of the repository, with the id of its data key instead of an index. */
 interface KnownSegment {
@@ -27,6 +28,8 @@ export class SegmentStore {
   readonly #repository: Repository;
   readonly #key: DataKey | null;
   readonly #level: number;
+  /** Segments that a cleanup may have in mind: stored once more when they are used. */
+  readonly #listed: Pick<SegmentIdSet, 'has'>;
   /** Segments that an earlier manifest names: taken over without reading them. */
   readonly #known = new Map<string, KnownSegment>();
   /** Segments this backup uses, counted once each. */
@@ -37,15 +40,27 @@ export class SegmentStore {
   /** Segments on their way to the storage. */
   readonly #puts = new Map<string, Promise<SegmentRef>>();
 
-  constructor(repository: Repository, key: DataKey | null, level: number) {
+  /** @param listed segments in the garbage lists there are. */
+  constructor(
+    repository: Repository,
+    key: DataKey | null,
+    level: number,
+    listed: Pick<SegmentIdSet, 'has'> = new Set<string>(),
+  ) {
     this.#repository = repository;
     this.#key = key;
     this.#level = level;
+    this.#listed = listed;
   }
 
   /** Ids of the data keys of all segments used so far; a SegmentRef's `key` is an index into this. */
   get keys(): string[] {
     return [...this.#keys.keys()];
+  }
+
+  /** Ids of all segments used so far. */
+  get used(): Iterable<string> {
+    return this.#used.keys();
   }
 
   get totals(): SegmentTotals {
@@ -70,17 +85,33 @@ export class SegmentStore {
 
   /**
    * The segment, when the repository has it and it is whole. One that no known manifest names (left by a run that
-   * died, or another database's) is read and checked before it is trusted; a damaged one is replaced by the next put.
+   * died, or another database's), or that was replaced since, is read and checked before it is trusted; a damaged one is
+   * replaced by the next put.
    */
   async find(id: string): Promise<SegmentRef | undefined> {
     const underWay = this.#puts.get(id);
     if (underWay !== undefined) return underWay;
     const used = this.#used.get(id);
     if (used !== undefined) return this.#use(id, used);
-    const object = await this.#repository.storage.stat(segmentName(id));
-    if (object === undefined) return undefined;
     const known = this.#known.get(id);
-    return known?.storedBytes === object.sizeBytes ? this.#use(id, known) : this.#adopt(id);
+    if (known !== undefined && !this.#listed.has(id) && (await this.#isAsKnown(id, known))) {
+      return this.#use(id, known);
+    }
+    return this.#adopt(id);
+  }
+
+  /** Whether the segment has the size, and by its header the key, that it had for the manifest that names it. */
+  async #isAsKnown(id: string, known: KnownSegment): Promise<boolean> {
+    const name = segmentName(id);
+    const { storage } = this.#repository;
+    const object = await storage.stat(name);
+    if (object?.sizeBytes !== known.storedBytes) return false;
+    try {
+      return sealedKeyId(name, await storage.get(name, { firstBytes: sealedHeadBytes })) === known.keyId;
+    } catch (error) {
+      if (!isLoss(error)) throw error;
+      return false;
+    }
   }
 
   /** Stores a sealed segment; of several that bring the same at once the first one's is stored. */
@@ -149,7 +180,7 @@ export class SegmentStore {
     );
   }
 
-  /** Checks a segment nobody vouches for and takes it over; notes when it is damaged. */
+  /** Checks a segment nobody vouches for, if there is one, and takes it over; notes when it is damaged. */
   async #adopt(id: string): Promise<SegmentRef | undefined> {
     const name = segmentName(id);
     const { storage, secret } = this.#repository;
@@ -157,11 +188,13 @@ export class SegmentStore {
       const object = await storage.get(name);
       const plain = openSegment(id, object, await this.#repository.keyOf(name, object), secret);
       const keyId = sealedKeyId(name, object);
+      // Newer than the list from now on, so that a cleanup keeps it although no manifest names it yet.
+      if (this.#listed.has(id)) await storage.put(name, object);
       return this.#use(id, { keyId, plainBytes: plain.length, storedBytes: object.length, isNew: false });
     } catch (error) {
-      if (!(error instanceof PgkeepError)) throw error;
-      if (error.code !== 'OBJECT_DAMAGED' && error.code !== 'OBJECT_MISSING') throw error;
-      this.#damaged.add(id);
+      if (!isLoss(error)) throw error;
+      // A segment that is not there is stored like any other; one whose key is not there must be replaced.
+      if (!isAbsence(error, name)) this.#damaged.add(id);
       return undefined;
     }
   }
@@ -178,4 +211,13 @@ export class SegmentStore {
     this.#keys.set(keyId, index);
     return index;
   }
+}
+
+/** Whether an error says that what was read is damaged or not there. */
+function isLoss(error: unknown): error is PgkeepError {
+  return error instanceof PgkeepError && (error.code === 'OBJECT_DAMAGED' || error.code === 'OBJECT_MISSING');
+}
+
+function isAbsence(error: PgkeepError, name: string): boolean {
+  return error.code === 'OBJECT_MISSING' && error.context.object === name;
 }

@@ -1,5 +1,5 @@
 // Counts what is asked of a storage, repetitions included.
-import type { PutOptions, Storage, StoredObject } from './storage.ts';
+import type { GetOptions, PutOptions, Storage, StoredObject } from './storage.ts';
 
 /** What went to and fro; calls that failed count as requests, and their bytes as sent. */
 export interface Traffic {
@@ -26,9 +26,9 @@ export class CountingStorage implements Storage {
     return this.#inner.put(name, bytes, options);
   }
 
-  async get(name: string): Promise<Buffer> {
+  async get(name: string, options?: GetOptions): Promise<Buffer> {
     this.traffic.requests++;
-    const bytes = await this.#inner.get(name);
+    const bytes = await this.#inner.get(name, options);
     this.traffic.receivedBytes += bytes.length;
     return bytes;
   }

@@ -2,7 +2,7 @@
 // is sent as fast as the line allows, and the next has to wait until the time of those before it is used up.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { throwIfAborted } from '../base/errors.ts';
-import type { PutOptions, Storage, StoredObject } from './storage.ts';
+import type { GetOptions, PutOptions, Storage, StoredObject } from './storage.ts';
 
 export interface BandwidthLimits {
   uploadBytesPerSecond?: number | undefined;
@@ -30,11 +30,11 @@ export class LimitedStorage implements Storage {
     return await this.#inner.put(name, bytes, options);
   }
 
-  get(name: string): Promise<Buffer> {
-    if (!this.#download.isLimited) return this.#inner.get(name);
+  get(name: string, options?: GetOptions): Promise<Buffer> {
+    if (!this.#download.isLimited) return this.#inner.get(name, options);
     const get = async () => {
       await this.#download.turn(0);
-      const bytes = await this.#inner.get(name);
+      const bytes = await this.#inner.get(name, options);
       this.#download.use(bytes.length);
       return bytes;
     };

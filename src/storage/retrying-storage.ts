@@ -1,7 +1,7 @@
 // Asks a remote storage again after failures that may pass: the only place where requests are repeated.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PgkeepError, throwIfAborted } from '../base/errors.ts';
-import type { PutOptions, Storage, StoredObject } from './storage.ts';
+import type { GetOptions, PutOptions, Storage, StoredObject } from './storage.ts';
 import { TransientError } from './transient-error.ts';
 
 export interface RetryPolicy {
@@ -52,8 +52,8 @@ export class RetryingStorage implements Storage {
     return bytes.equals(await this.get(name)) ? 'stored' : 'exists';
   }
 
-  get(name: string): Promise<Buffer> {
-    return this.#patiently(() => this.#inner.get(name));
+  get(name: string, options?: GetOptions): Promise<Buffer> {
+    return this.#patiently(() => this.#inner.get(name, options));
   }
 
   stat(name: string): Promise<StoredObject | undefined> {

@@ -22,6 +22,11 @@ export interface PutOptions {
   ifAbsent?: boolean;
 }
 
+export interface GetOptions {
+  /** Only so many bytes from the beginning are needed; a storage that cannot read in part gives them all. */
+  firstBytes?: number;
+}
+
 export interface Storage {
   /** Where this is, in a form that may be shown: no secrets. */
   readonly location: string;
@@ -37,7 +42,7 @@ export interface Storage {
    * @throws PgkeepError OBJECT_MISSING when there is none, OBJECT_DAMAGED when it is larger than an object can be;
    * STORAGE_DENIED, STORAGE_UNREACHABLE.
    */
-  get(name: string): Promise<Buffer>;
+  get(name: string, options?: GetOptions): Promise<Buffer>;
 
   /** Size and time of an object; `undefined` when there is none. */
   stat(name: string): Promise<StoredObject | undefined>;

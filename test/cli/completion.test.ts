@@ -64,7 +64,7 @@ describe.each(Object.entries(shells))('%s', (shell, ask) => {
   });
 
   test('offers commands by what was typed of them', async () => {
-    expect(await asked('pgkeep c')).toEqual(['completion', 'create']);
+    expect(await asked('pgkeep c')).toEqual(['cleanup', 'completion', 'create']);
     expect(await asked('pgkeep key ')).toEqual(expect.arrayContaining(['generate']));
     const first = [...new Set(commandNames.map(name => name.split(' ')[0])), 'help'];
     expect(await asked('pgkeep ')).toEqual(expect.arrayContaining(first));

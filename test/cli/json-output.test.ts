@@ -96,6 +96,18 @@ describe('the document shows the fields that are printed', () => {
     expect((report as typeof example).checks.map(shape)).toContainEqual(shape(example.checks[0]));
   });
 
+  test('by cleanup', async () => {
+    const cleaned = await json('cleanup');
+    expect(shape(cleaned)).toEqual(shape(documented('cleanup')));
+    expect(cleaned).toMatchObject({ backups: [{ id, stays: true }], problems: [] });
+  });
+
+  test('by delete', async () => {
+    const deleted = await json('delete', id, '--yes', '--force');
+    expect(shape(deleted)).toEqual(shape(documented('delete')));
+    expect(deleted).toMatchObject({ id, wasLastGood: true });
+  });
+
   test('by key generate', async () => {
     expect(shape(await json('key', 'generate'))).toEqual(shape(documented('key generate')));
   });

@@ -67,6 +67,23 @@ export function describeStorage(name: string, open: () => Promise<StorageUnderTe
       expect(await names(under.storage, '')).toEqual(['empty']);
     });
 
+    test('gives at least the first bytes of an object when only these are asked for', async () => {
+      await using under = await open();
+      const bytes = randomBytes(4096);
+      await under.storage.put('object', bytes);
+      await under.storage.put('short', bytes.subarray(0, 10));
+      await under.storage.put('empty', Buffer.alloc(0));
+      const first = await under.storage.get('object', { firstBytes: 100 });
+      expect(first.length).toBeGreaterThanOrEqual(100);
+      expect(first.equals(bytes.subarray(0, first.length))).toBe(true);
+      expect((await under.storage.get('short', { firstBytes: 100 })).equals(bytes.subarray(0, 10))).toBe(
+        true,
+      );
+      expect(await under.storage.get('empty', { firstBytes: 100 })).toHaveLength(0);
+      const missing = { code: 'OBJECT_MISSING' };
+      await expect(under.storage.get('none', { firstBytes: 100 })).rejects.toMatchObject(missing);
+    });
+
     test('takes an object of 16 MiB', async () => {
       await using under = await open();
       const bytes = randomBytes(16 * 1024 * 1024);

@@ -88,6 +88,26 @@ export const commandTable: { readonly [C in CommandName]: Command<C> } = {
     examples: [['pgkeep recovery-kit', 'into ./backups/recovery; pgkeep create does the same']],
     load: () => import('./recovery-kit.ts'),
   },
+  cleanup: {
+    summary: 'delete old backups, and what no backup needs any more',
+    examples: [
+      ['pgkeep cleanup --dry-run', 'print what would go, what stays, and why'],
+      [
+        'pgkeep cleanup --keep-days 14 --keep-last 3',
+        'two weeks, and at least three backups of each database',
+      ],
+    ],
+    load: () => import('./cleanup.ts'),
+  },
+  delete: {
+    summary: 'delete one backup',
+    argument: { name: 'id', help: 'the id of a backup', required: false },
+    examples: [
+      ['pgkeep delete backup-1642684800000-a1b2c3d4', 'asks first'],
+      ['pgkeep delete backup-1642684800000-a1b2c3d4 --yes', 'for scripts'],
+    ],
+    load: () => import('./delete.ts'),
+  },
   'key generate': {
     summary: 'make an encryption key',
     examples: [

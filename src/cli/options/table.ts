@@ -8,6 +8,8 @@ export type CommandName =
   | 'show'
   | 'verify'
   | 'restore'
+  | 'cleanup'
+  | 'delete'
   | 'key generate'
   | 'doctor'
   | 'export'
@@ -65,6 +67,8 @@ const repositoryCommands = [
   'restore',
   'export',
   'recovery-kit',
+  'cleanup',
+  'delete',
   'doctor',
 ] as const;
 
@@ -318,7 +322,7 @@ export const optionTable = {
     env: ['BACKUP_ENCRYPTION_KEY'],
     help: 'the key of the repository: 64 hexadecimal digits, made by `pgkeep key generate`',
     group: 'From and to',
-    commands: ['create', 'show', 'verify', 'restore', 'export', 'doctor'],
+    commands: ['create', 'show', 'verify', 'restore', 'export', 'doctor', 'cleanup'],
   },
   keyFile: {
     type: 'path',
@@ -328,7 +332,7 @@ export const optionTable = {
     config: 'keyFile',
     help: 'a file that holds the key of the repository',
     group: 'From and to',
-    commands: ['create', 'show', 'verify', 'restore', 'export', 'doctor'],
+    commands: ['create', 'show', 'verify', 'restore', 'export', 'doctor', 'cleanup'],
   },
 
   database: {
@@ -375,7 +379,7 @@ export const optionTable = {
     flags: '--backup-id <id>',
     help: 'the backup: an id of `pgkeep list`, or latest; the same as the argument',
     group: 'What',
-    commands: ['show', 'verify', 'restore', 'export'],
+    commands: ['show', 'verify', 'restore', 'export', 'delete'],
   },
   all: {
     type: 'boolean',
@@ -575,6 +579,30 @@ export const optionTable = {
     group: 'What',
     commands: ['export'],
   },
+  keepDays: {
+    type: 'integer',
+    flags: '--keep-days <n>',
+    env: ['BACKUP_RETENTION_DAYS'],
+    config: 'keepDays',
+    min: 0,
+    max: 1_000_000,
+    default: 30,
+    help: 'keep what is at most so many days older than the newest good backup of its database',
+    group: 'What',
+    commands: ['cleanup'],
+  },
+  keepLast: {
+    type: 'integer',
+    flags: '--keep-last <n>',
+    env: ['BACKUP_RETENTION_COUNT'],
+    config: 'keepLast',
+    min: 0,
+    max: 1_000_000,
+    default: 0,
+    help: 'keep so many of the newest good backups of each database, however old',
+    group: 'What',
+    commands: ['cleanup'],
+  },
 
   jobs: {
     type: 'integer',
@@ -649,13 +677,31 @@ export const optionTable = {
     group: 'How',
     commands: ['create', 'verify', 'restore', 'export', 'doctor'],
   },
+  graceMs: {
+    type: 'duration',
+    flags: '--grace <time>',
+    env: ['PGKEEP_GRACE'],
+    config: 'grace',
+    default: '24h',
+    help: 'how long to keep what no backup needs any more; longer than any backup takes',
+    group: 'How',
+    commands: ['cleanup'],
+  },
+  force: {
+    type: 'boolean',
+    flags: '--force',
+    default: false,
+    help: 'delete even the last good backup of a database, or one whose metadata is damaged',
+    group: 'How',
+    commands: ['delete'],
+  },
   dryRun: {
     type: 'boolean',
     flags: '--dry-run',
     default: false,
     help: 'check everything, print the plan, change nothing',
     group: 'How',
-    commands: ['restore'],
+    commands: ['restore', 'cleanup', 'delete'],
   },
   yes: {
     type: 'boolean',
@@ -663,7 +709,7 @@ export const optionTable = {
     default: false,
     help: 'ask no question',
     group: 'How',
-    commands: ['restore'],
+    commands: ['restore', 'delete'],
   },
 
   scriptFile: {
@@ -707,6 +753,8 @@ export const optionTable = {
       'recovery-kit',
       'doctor',
       'key generate',
+      'cleanup',
+      'delete',
     ],
   },
   quiet: {
@@ -716,7 +764,7 @@ export const optionTable = {
     default: false,
     help: 'no progress and no summary, only warnings and errors',
     group: 'Output',
-    commands: ['create', 'verify', 'restore', 'export', 'recovery-kit'],
+    commands: ['create', 'verify', 'restore', 'export', 'recovery-kit', 'cleanup', 'delete'],
   },
 } as const satisfies Record<string, OptionRow>;
 

@@ -18,4 +18,6 @@ export const phaseWords: Readonly<Record<Phase, string>> = {
   'write-definitions': 'writing the definitions',
   'write-rows': 'writing the rows',
   'write-indexes': 'writing indexes and constraints',
+  retention: 'deciding which backups stay',
+  collect: 'collecting what none needs',
 };

@@ -3,7 +3,13 @@ import type { ContainerClient } from '@azure/storage-blob';
 import { PgkeepError, throwIfAborted } from '../../base/errors.ts';
 import { objectMissing, objectTooLarge, requireObjectSize } from '../object-errors.ts';
 import { isObjectName, requireObjectName } from '../object-name.ts';
-import { maxObjectBytes, type PutOptions, type Storage, type StoredObject } from '../storage.ts';
+import {
+  type GetOptions,
+  maxObjectBytes,
+  type PutOptions,
+  type Storage,
+  type StoredObject,
+} from '../storage.ts';
 import type { AzureOptions } from '../storage-options.ts';
 import { TransientError } from '../transient-error.ts';
 import { type OpenContainer, openContainer } from './azure-container.ts';
@@ -50,10 +56,10 @@ export class AzureStorage implements Storage {
     }
   }
 
-  async get(name: string): Promise<Buffer> {
+  async get(name: string, { firstBytes }: GetOptions = {}): Promise<Buffer> {
     const blob = (await this.#client()).getBlobClient(this.#keyOf(name));
     try {
-      const { contentLength, readableStreamBody } = await blob.download(0, undefined, {
+      const { contentLength, readableStreamBody } = await blob.download(0, firstBytes, {
         maxRetryRequests: 0,
       });
       const sizeBytes = contentLength ?? 0;
@@ -69,6 +75,8 @@ export class AzureStorage implements Storage {
       return bytes;
     } catch (error) {
       if (azureErrorName(error) === 'BlobNotFound') throw objectMissing(name, this.location);
+      // An empty object has no first byte.
+      if (azureErrorName(error) === 'InvalidRange') return Buffer.alloc(0);
       throw this.#translate(error, `reading ${name} from`);
     }
   }

@@ -5,7 +5,13 @@ import path from 'node:path';
 import { foreignCode, PgkeepError } from '../../base/errors.ts';
 import { objectMissing, objectTooLarge, requireObjectSize } from '../object-errors.ts';
 import { requireObjectName } from '../object-name.ts';
-import { maxObjectBytes, type PutOptions, type Storage, type StoredObject } from '../storage.ts';
+import {
+  type GetOptions,
+  maxObjectBytes,
+  type PutOptions,
+  type Storage,
+  type StoredObject,
+} from '../storage.ts';
 
 export class LocalStorage implements Storage {
   readonly location: string;
@@ -48,7 +54,7 @@ export class LocalStorage implements Storage {
     }
   }
 
-  async get(name: string): Promise<Buffer> {
+  async get(name: string, { firstBytes }: GetOptions = {}): Promise<Buffer> {
     const target = this.#pathOf(name);
     try {
       await using handle = await open(target, 'r');
@@ -56,7 +62,9 @@ export class LocalStorage implements Storage {
       if (size > maxObjectBytes) {
         throw objectTooLarge(name, size);
       }
-      return await handle.readFile();
+      if (firstBytes === undefined) return await handle.readFile();
+      const { buffer, bytesRead } = await handle.read(Buffer.alloc(firstBytes), 0, firstBytes, 0);
+      return buffer.subarray(0, bytesRead);
     } catch (error) {
       if (isAbsence(error)) {
         throw objectMissing(name, this.location);

@@ -14,7 +14,13 @@ import {
 import { PgkeepError } from '../../base/errors.ts';
 import { objectMissing, objectTooLarge, requireObjectSize } from '../object-errors.ts';
 import { isObjectName, requireObjectName } from '../object-name.ts';
-import { maxObjectBytes, type PutOptions, type Storage, type StoredObject } from '../storage.ts';
+import {
+  type GetOptions,
+  maxObjectBytes,
+  type PutOptions,
+  type Storage,
+  type StoredObject,
+} from '../storage.ts';
 import type { S3Options } from '../storage-options.ts';
 import { HttpHandler, type HttpTimeouts, ResponseTooLarge } from './http-handler.ts';
 import { parseS3Address } from './s3-address.ts';
@@ -66,17 +72,21 @@ export class S3Storage implements Storage {
     return 'stored';
   }
 
-  async get(name: string): Promise<Buffer> {
+  async get(name: string, { firstBytes }: GetOptions = {}): Promise<Buffer> {
     requireObjectName(name);
     try {
-      const { Body } = await this.#client.send(new GetObjectCommand(this.#object(name)));
+      const range = firstBytes === undefined ? {} : { Range: `bytes=0-${firstBytes - 1}` };
+      const { Body } = await this.#client.send(new GetObjectCommand({ ...this.#object(name), ...range }));
       // One chunk, as the handler gives it, or none.
       let bytes: Buffer = Buffer.alloc(0);
       for await (const whole of Body as AsyncIterable<Buffer>) bytes = whole;
       return bytes;
     } catch (error) {
       if (error instanceof ResponseTooLarge) throw objectTooLarge(name, error.sizeBytes);
-      if (describeFailure(error).name === 'NoSuchKey') throw objectMissing(name, this.location);
+      const failure = describeFailure(error);
+      if (failure.name === 'NoSuchKey') throw objectMissing(name, this.location);
+      // An empty object has no first byte.
+      if (failure.status === 416) return Buffer.alloc(0);
       throw this.#failure(error, `reading ${name} from`);
     }
   }

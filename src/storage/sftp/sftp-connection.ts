@@ -157,14 +157,15 @@ export class SftpConnection {
    * Reads a file whole.
    * @returns its size alone when that is more than `maxBytes`; undefined for what is no file.
    */
-  async read(file: string, maxBytes: number): Promise<Buffer | number | undefined> {
+  async read(file: string, maxBytes: number, firstBytes = maxBytes): Promise<Buffer | number | undefined> {
     const handle = await this.#call<Buffer>(done => this.#sftp.open(file, 'r', done));
     try {
       const { size, isFile } = await this.#fileFacts(done => this.#sftp.fstat(handle, done));
       if (!isFile) return undefined;
       if (size > maxBytes) return size;
-      const bytes = Buffer.allocUnsafeSlow(size);
-      await this.#inChunks(size, async (start, length) => {
+      const wanted = Math.min(size, firstBytes);
+      const bytes = Buffer.allocUnsafeSlow(wanted);
+      await this.#inChunks(wanted, async (start, length) => {
         let got = 0;
         // A server may give less than was asked for.
         while (got < length) {

@@ -5,7 +5,13 @@ import { posix as path } from 'node:path';
 import { PgkeepError } from '../../base/errors.ts';
 import { objectMissing, objectTooLarge, requireObjectSize } from '../object-errors.ts';
 import { isObjectName, requireObjectName } from '../object-name.ts';
-import { maxObjectBytes, type PutOptions, type Storage, type StoredObject } from '../storage.ts';
+import {
+  type GetOptions,
+  maxObjectBytes,
+  type PutOptions,
+  type Storage,
+  type StoredObject,
+} from '../storage.ts';
 import type { SftpOptions } from '../storage-options.ts';
 import { TransientError } from '../transient-error.ts';
 import { parseSftpAddress, type SftpAddress } from './sftp-address.ts';
@@ -61,10 +67,10 @@ export class SftpStorage implements Storage {
     }
   }
 
-  async get(name: string): Promise<Buffer> {
+  async get(name: string, { firstBytes }: GetOptions = {}): Promise<Buffer> {
     const target = this.#pathOf(name);
     const connection = await this.#connect();
-    const found = await connection.read(target, maxObjectBytes).catch((error: unknown) => {
+    const found = await connection.read(target, maxObjectBytes, firstBytes).catch((error: unknown) => {
       if (statusOf(error) === sftpStatus.noSuchFile) return undefined;
       throw translate(error, target);
     });

@@ -66,14 +66,12 @@ export function sampleManifest(repository: Repository, options: SampleOptions = 
   };
 }
 
-/** Stores a backup: manifest, then metadata. */
-export async function storeSample(
-  repository: Repository,
-  options: SampleOptions = {},
-): Promise<{ manifest: Manifest; metadata: BackupMetadata }> {
-  const manifest = sampleManifest(repository, options);
-  const { checksum, storedBytes } = await repository.writeManifest(manifest, await repository.newDataKey());
-  const metadata: BackupMetadata = {
+/** The metadata of a manifest. */
+export function sampleMetadata(
+  manifest: Manifest,
+  object: { checksum: string; storedBytes: number; encrypted: boolean },
+): BackupMetadata {
+  return {
     id: manifest.backup,
     timestamp: manifest.snapshot.takenAt,
     version: 'test',
@@ -81,17 +79,26 @@ export async function storeSample(
     database: manifest.database.name,
     tableCount: manifest.tables.length,
     recordCount: manifest.tables.reduce((sum, table) => sum + table.rows, 0),
-    checksum,
-    encrypted: repository.encrypted,
+    ...object,
     compressed: true,
     sizeBytes: manifest.archive.bytes + manifest.tables.reduce((sum, table) => sum + table.bytes, 0),
-    storedBytes: manifest.newBytes + manifest.reusedBytes + storedBytes,
-    newBytes: manifest.newBytes + storedBytes,
+    storedBytes: manifest.newBytes + manifest.reusedBytes + object.storedBytes,
+    newBytes: manifest.newBytes + object.storedBytes,
     durationMs: 1,
     tags: [],
     reason: null,
     complete: true,
   };
+}
+
+/** Stores a backup: manifest, then metadata. */
+export async function storeSample(
+  repository: Repository,
+  options: SampleOptions = {},
+): Promise<{ manifest: Manifest; metadata: BackupMetadata }> {
+  const manifest = sampleManifest(repository, options);
+  const object = await repository.writeManifest(manifest, await repository.newDataKey());
+  const metadata = sampleMetadata(manifest, { ...object, encrypted: repository.encrypted });
   await repository.writeMetadata(metadata);
   return { manifest, metadata };
 }

@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
 import { generateKey } from '../../../src/crypto/key.ts';
-import type { DataKey } from '../../../src/crypto/seal.ts';
+import { type DataKey, sealedHeadBytes } from '../../../src/crypto/seal.ts';
+import { listedSegments, writeGarbageList } from '../../../src/repository/garbage.ts';
 import { keyName, segmentName } from '../../../src/repository/layout.ts';
 import type { SegmentRef } from '../../../src/repository/manifest.ts';
 import { Repository } from '../../../src/repository/repository.ts';
@@ -80,8 +81,10 @@ describe('a segment', () => {
   test('of a backup that is known is taken over without being read', async () => {
     const earlier = new SegmentStore(repository, key, 2);
     const ref = await earlier.store(contents);
-    // Same length, other bytes: only a reader would see.
-    writeFileSync(fileOf(ref.id), randomBytes(ref.storedBytes));
+    // Same length and header, other bytes: only a reader would see.
+    const object = readFileSync(fileOf(ref.id));
+    randomBytes(ref.storedBytes - sealedHeadBytes).copy(object, sealedHeadBytes);
+    writeFileSync(fileOf(ref.id), object);
     const store = await newRun();
     store.learn(sampleManifest(repository, { change: { keys: earlier.keys } }), [ref]);
     expect(await store.store(contents)).toEqual(ref);
@@ -109,6 +112,42 @@ describe('a segment', () => {
     store.learn(sampleManifest(repository, { change: { keys: earlier.keys } }), [ref]);
     expect((await readBack([await store.store(contents)])).equals(contents)).toBe(true);
     expect(store.totals).toMatchObject({ newSegments: 1 });
+  });
+
+  test('of a backup that is known is named under the key that it was replaced under', async () => {
+    const earlier = new SegmentStore(repository, key, 2);
+    const ref = await earlier.store(contents);
+    await repository.storage.remove([segmentName(ref.id)]);
+    const healing = await newRun();
+    await healing.store(contents);
+    const store = await newRun();
+    store.learn(sampleManifest(repository, { change: { keys: earlier.keys } }), [ref]);
+    await store.store(contents);
+    expect(store.keys).toEqual(healing.keys);
+    expect(store.keys).not.toEqual(earlier.keys);
+  });
+
+  test('that stands in a garbage list is stored once more, newer than the list', async () => {
+    const earlier = new SegmentStore(repository, key, 2);
+    const ref = await earlier.store(contents);
+    const before = readFileSync(fileOf(ref.id));
+    utimesSync(fileOf(ref.id), 1, 1);
+    const list = await writeGarbageList(repository.storage, {
+      segments: [ref.id],
+      keys: [],
+      manifests: [],
+      verified: [],
+    });
+    const listed = await listedSegments(repository.storage);
+    const store = new SegmentStore(repository, await repository.newDataKey(), 2, listed);
+    store.learn(sampleManifest(repository, { change: { keys: earlier.keys } }), [ref]);
+    expect(await store.store(contents)).toEqual(ref);
+    expect(readFileSync(fileOf(ref.id)).equals(before)).toBe(true);
+    const [segment, garbage] = [
+      await repository.storage.stat(segmentName(ref.id)),
+      await repository.storage.stat(list),
+    ];
+    expect(segment?.modified.getTime()).toBeGreaterThanOrEqual(garbage?.modified.getTime() ?? 0);
   });
 
   test('that a killed run left is checked and taken over, with its own key', async () => {

@@ -1,0 +1,170 @@
+// Deletes the backups that no rule of retention keeps, and what no backup needs any more.
+import { type ErrorData, errorToData, type PgkeepError, throwIfAborted } from '../base/errors.ts';
+import { storageNow } from '../repository/garbage.ts';
+import { collectGarbage, type GarbageCounts } from '../repository/garbage-collection.ts';
+import { removeBackup } from '../repository/remove-backup.ts';
+import { Repository, readAllMetadata } from '../repository/repository.ts';
+import { applyRetention, type RetentionDecision } from '../repository/retention.ts';
+import { countsAsVerified, readVerifications } from '../repository/verification.ts';
+import { openStorage } from '../storage/open-storage.ts';
+import type { Storage } from '../storage/storage.ts';
+import type { StorageOptions } from '../storage/storage-options.ts';
+import type { OperationEvent, RunOptions } from './events.ts';
+import { durationLimits, requireInteger } from './option-check.ts';
+
+export interface CleanupRepositoryOptions extends RunOptions {
+  repository: string;
+  /** How the storage is reached, where the address alone does not say it. */
+  storage?: StorageOptions | undefined;
+  /** 64 hexadecimal digits; what backups need is written in their manifests. */
+  encryptionKey?: string | undefined;
+  /** Backups at most so many days older than the newest good one of their database stay. Default 30. */
+  keepDays?: number | undefined;
+  /** So many of the newest good ones of each database stay, however old. Default 0: no such rule. */
+  keepLast?: number | undefined;
+  /** How long what nothing needs is kept after it was first found. Longer than any backup takes. Default 24 hours. */
+  graceMs?: number | undefined;
+  /** Changes nothing. Judges by this machine's clock, since learning the storage's takes writing. */
+  dryRun?: boolean;
+}
+
+export interface CleanedBackup {
+  id: string;
+  /** `null` when the metadata cannot be read. */
+  database: string | null;
+  timestamp: string | null;
+  complete: boolean | null;
+  stays: boolean;
+  /** Why it stays or goes. */
+  reason: string;
+}
+
+export interface CleanupRepositoryResult {
+  repository: string;
+  dryRun: boolean;
+  /** Every backup there was, database by database, newest first. */
+  backups: CleanedBackup[];
+  /** Objects that nothing named and whose grace is over; with `dryRun` what would be deleted. */
+  deleted: GarbageCounts;
+  /** Objects that nothing names, and that a cleanup deletes once the grace is over. */
+  candidates: GarbageCounts;
+  /** What kept objects from being deleted, or cannot be read. */
+  problems: ErrorData[];
+  durationMs: number;
+  warnings: string[];
+}
+
+const defaults = { keepDays: 30, keepLast: 0, graceMs: 86_400_000 };
+const countLimits = { min: 0, max: 1_000_000 };
+
+/**
+ * Cleans up. A damaged object is no failure but a problem of the result, and nothing is deleted for its sake.
+ * @throws PgkeepError REPOSITORY_NOT_FOUND, KEY_MISSING, KEY_WRONG before anything is deleted; CLEANUP_CONFLICT when
+ * another cleanup took over; INTERRUPTED on abort. What was not deleted by then is by a later cleanup.
+ */
+export async function cleanupRepository(options: CleanupRepositoryOptions): Promise<CleanupRepositoryResult> {
+  requireInteger('keepDays', options.keepDays, countLimits);
+  requireInteger('keepLast', options.keepLast, countLimits);
+  requireInteger('graceMs', options.graceMs, durationLimits);
+  const storage = await openStorage(options.repository, options.storage, options.signal);
+  try {
+    return await cleanUp(storage, options);
+  } finally {
+    await storage.close();
+  }
+}
+
+async function cleanUp(
+  storage: Storage,
+  options: CleanupRepositoryOptions,
+): Promise<CleanupRepositoryResult> {
+  const startedAt = Date.now();
+  const { graceMs = defaults.graceMs, dryRun = false, signal } = options;
+  const repository = await Repository.open(storage, options.encryptionKey);
+  const emit = (event: OperationEvent) => options.onEvent?.(event);
+  emit({ type: 'phase', phase: 'retention' });
+  const nowMs = dryRun ? startedAt : await storageNow(storage);
+  const decided = await decide(storage, options, nowMs);
+  const warnings = decided.warnings.map(error => error.message);
+  for (const message of warnings) emit({ type: 'warning', message });
+  const going = decided.backups.filter(backup => !backup.stays).map(backup => backup.id);
+  if (!dryRun) {
+    for (const id of going) {
+      throwIfAborted(signal);
+      await removeBackup(storage, id, decided.newestGood(id));
+    }
+  }
+  emit({ type: 'phase', phase: 'collect' });
+  const without = new Set(dryRun ? going : []);
+  const collected = await collectGarbage(repository, { nowMs, graceMs, dryRun, without, signal });
+  for (const list of collected.busyLists) {
+    const message = `${list} was left to another cleanup`;
+    warnings.push(message);
+    emit({
+      type: 'warning',
+      message,
+      hint: 'if that one was killed, a cleanup takes over once the grace has passed',
+    });
+  }
+  return {
+    repository: storage.location,
+    dryRun,
+    backups: decided.backups,
+    deleted: collected.deleted,
+    candidates: collected.candidates,
+    problems: [...decided.damaged, ...collected.unreadable].map(errorToData),
+    durationMs: Date.now() - startedAt,
+    warnings,
+  };
+}
+
+interface Decided {
+  backups: CleanedBackup[];
+  /** Metadata that cannot be read. */
+  damaged: PgkeepError[];
+  warnings: PgkeepError[];
+  /** The newest good backup of the database that a backup is of. */
+  newestGood: (id: string) => string[];
+}
+
+async function decide(
+  storage: Storage,
+  { keepDays = defaults.keepDays, keepLast = defaults.keepLast }: CleanupRepositoryOptions,
+  nowMs: number,
+): Promise<Decided> {
+  const { backups, damaged } = await readAllMetadata(storage);
+  const verifications = await readVerifications(storage);
+  const candidates = backups.map(metadata => {
+    const { id, database, timestamp, complete } = metadata;
+    const verified = countsAsVerified(verifications.records.get(id), metadata);
+    return { id, database, timestamp, complete, verified };
+  });
+  const decisions = applyRetention(candidates, { keepDays, keepLast }, nowMs);
+  return {
+    backups: [
+      ...decisions.map(describe),
+      ...damaged.map(({ id, error }) => ({
+        id,
+        database: null,
+        timestamp: null,
+        complete: null,
+        stays: true,
+        reason: error.message,
+      })),
+    ],
+    damaged: damaged.map(({ error }) => error),
+    warnings: verifications.damaged,
+    newestGood: id => {
+      const database = decisions.find(({ backup }) => backup.id === id)?.backup.database;
+      const newest = decisions.find(
+        ({ backup, stays }) => stays && backup.complete && backup.database === database,
+      );
+      return newest === undefined ? [] : [newest.backup.id];
+    },
+  };
+}
+
+function describe({ backup, stays, reason }: RetentionDecision): CleanedBackup {
+  const { id, database, timestamp, complete } = backup;
+  return { id, database, timestamp, complete, stays, reason };
+}

@@ -1,0 +1,74 @@
+// Deletes one backup, whatever its age. Needs no key: what only it needed is collected by cleanups.
+import { PgkeepError } from '../base/errors.ts';
+import { isBackupId } from '../repository/backup-id.ts';
+import { metadataName } from '../repository/layout.ts';
+import { lastGood, removeBackup } from '../repository/remove-backup.ts';
+import { readAllMetadata } from '../repository/repository.ts';
+import { openStorage } from '../storage/open-storage.ts';
+import type { StorageOptions } from '../storage/storage-options.ts';
+
+export interface DeleteBackupOptions {
+  repository: string;
+  /** How the storage is reached, where the address alone does not say it. */
+  storage?: StorageOptions | undefined;
+  /** An id; not `latest`. */
+  backup: string;
+  /** Deletes the last good backup of its database too, and one whose metadata cannot be read. */
+  force?: boolean;
+  /** Checks everything and changes nothing. */
+  dryRun?: boolean;
+}
+
+export interface DeleteBackupResult {
+  repository: string;
+  id: string;
+  /** `null` when the metadata cannot be read. */
+  database: string | null;
+  timestamp: string | null;
+  /** Whether its database has no good backup without it. */
+  wasLastGood: boolean;
+  dryRun: boolean;
+}
+
+/** @throws PgkeepError REPOSITORY_NOT_FOUND, BACKUP_NOT_FOUND, LAST_GOOD_BACKUP, OBJECT_DAMAGED. */
+export async function deleteBackup(options: DeleteBackupOptions): Promise<DeleteBackupResult> {
+  const { backup: id, force = false, dryRun = false } = options;
+  if (!isBackupId(id)) {
+    throw new PgkeepError('BACKUP_NOT_FOUND', `${JSON.stringify(id)} is not the id of a backup`, {
+      hint: 'give an id as pgkeep list prints it',
+    });
+  }
+  const storage = await openStorage(options.repository, options.storage);
+  try {
+    const { backups, damaged } = await readAllMetadata(storage);
+    const problem = damaged.find(one => one.id === id)?.error;
+    if (problem !== undefined && !force) {
+      throw new PgkeepError('OBJECT_DAMAGED', problem.message, {
+        hint: 'it may be the last good backup of its database; delete it all the same with --force',
+        context: { object: metadataName(id) },
+      });
+    }
+    const metadata = backups.find(backup => backup.id === id);
+    if (metadata === undefined && problem === undefined) {
+      throw new PgkeepError('BACKUP_NOT_FOUND', `${storage.location} has no backup ${id}`, {
+        hint: 'see what there is with: pgkeep list',
+      });
+    }
+    const others = backups
+      .filter(backup => backup.id !== id && backup.complete && backup.database === metadata?.database)
+      .map(backup => backup.id);
+    const wasLastGood = metadata?.complete === true && others.length === 0;
+    if (wasLastGood && !force) throw lastGood(id);
+    if (!dryRun) await removeBackup(storage, id, force || metadata?.complete !== true ? [] : others);
+    return {
+      repository: storage.location,
+      id,
+      database: metadata?.database ?? null,
+      timestamp: metadata?.timestamp ?? null,
+      wasLastGood,
+      dryRun,
+    };
+  } finally {
+    await storage.close();
+  }
+}

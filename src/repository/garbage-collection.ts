@@ -1,0 +1,348 @@
+// Collects what no manifest names, in two phases with a grace between them: first listed, later deleted. Safe beside any
+// number of runs that store backups and of other cleanups: docs/decisions/cleanup-without-locks.md says why.
+import { PgkeepError, throwIfAborted } from '../base/errors.ts';
+import { sealedHeadBytes, sealedKeyId } from '../crypto/seal.ts';
+import type { Storage, StoredObject } from '../storage/storage.ts';
+import {
+  findGarbage,
+  forEachAtOnce,
+  type GarbageContents,
+  type GarbageList,
+  GarbageMark,
+  listedAtMost,
+  readGarbageList,
+  unlessGone,
+  writeGarbageList,
+} from './garbage.ts';
+import {
+  keyName,
+  keyPrefix,
+  manifestName,
+  metadataName,
+  segmentName,
+  segmentPrefix,
+  verifiedName,
+  verifiedPrefix,
+} from './layout.ts';
+import { idsIn, type NamedObjects, readNamedObjects } from './named-objects.ts';
+import type { Repository } from './repository.ts';
+import { SegmentIdSet } from './segment-id-set.ts';
+
+export interface CollectGarbageOptions {
+  /** By the storage's clock. */
+  nowMs: number;
+  /** How old a list must be to be acted on. */
+  graceMs: number;
+  /** Changes nothing, and counts what would be done. */
+  dryRun: boolean;
+  /** Backups that a dry run takes as deleted. */
+  without: ReadonlySet<string>;
+  signal: AbortSignal | undefined;
+}
+
+export interface GarbageCounts {
+  segments: number;
+  keys: number;
+  /** Manifests without metadata, of runs that ended early. */
+  manifests: number;
+  /** Records of verifications without backup. */
+  verified: number;
+  bytes: number;
+}
+
+export interface CollectedGarbage {
+  deleted: GarbageCounts;
+  /** What stands in a list now and waits for the grace to pass. */
+  candidates: GarbageCounts;
+  /** Why segments and keys were left alone, if they were. */
+  unreadable: PgkeepError[];
+  /** Lists that another cleanup is acting on, or died doing so less than the grace ago. */
+  busyLists: string[];
+}
+
+type Kind = keyof GarbageContents;
+
+interface DueList extends GarbageList {
+  contents: ReturnType<typeof emptyContents>;
+  isMarkedBy: GarbageMark | undefined;
+}
+
+const dayMs = 86_400_000;
+const removedAtOnce = 1000;
+/** Whoever sets a shorter grace says that nothing stands still for long. */
+const shortestMarkLifeMs = 60_000;
+
+/**
+ * Acts on the lists that are older than the grace, then lists what else nothing names.
+ * @throws PgkeepError CLEANUP_CONFLICT when another cleanup took over; INTERRUPTED on abort. What was not deleted by then
+ * is by a later cleanup.
+ */
+export async function collectGarbage(
+  repository: Repository,
+  options: CollectGarbageOptions,
+): Promise<CollectedGarbage> {
+  const collection = new Collection(repository, options);
+  try {
+    await collection.markDueLists();
+    await collection.removeOrphans();
+    await collection.readNamed();
+    await collection.collectSegmentsAndKeys();
+    await collection.collectRest();
+    await collection.finish();
+  } catch (error) {
+    // The first failure tells more than that of tidying up.
+    await collection.removeMarks().catch(() => undefined);
+    throw error;
+  }
+  await collection.removeMarks();
+  return collection.result();
+}
+
+class Collection {
+  readonly #repository: Repository;
+  readonly #storage: Storage;
+  readonly #options: CollectGarbageOptions;
+  readonly #due: DueList[] = [];
+  readonly #busyLists: string[] = [];
+  /** What lists that are not acted on name already. */
+  readonly #waiting = emptyContents();
+  #leftovers: string[] = [];
+  #named: NamedObjects | undefined;
+  readonly #deleted = noCounts();
+  readonly #candidates = noCounts();
+  /** Manifests without metadata that were deleted, or would be. */
+  readonly #gone = new Set<string>();
+  #removals: string[] = [];
+  #listed = emptyList();
+  /** A removal failed, and may still be carried out: the marks must stay. */
+  #isUncertain = false;
+
+  constructor(repository: Repository, options: CollectGarbageOptions) {
+    this.#repository = repository;
+    this.#storage = repository.storage;
+    this.#options = options;
+  }
+
+  async markDueLists(): Promise<void> {
+    const { lists, leftovers } = await findGarbage(this.#storage);
+    this.#leftovers = leftovers.filter(object => this.#isOld(object.modified)).map(object => object.name);
+    for (const list of lists) {
+      throwIfAborted(this.#options.signal);
+      // Written while the clock was ahead, and never due: what it names is listed again.
+      if (list.mark === undefined && list.modified.getTime() > this.#options.nowMs + dayMs) {
+        this.#leftovers.push(list.name);
+        continue;
+      }
+      const isDue =
+        this.#isOld(list.modified) && (list.mark === undefined || this.#isOld(list.mark.modified));
+      const mark = isDue && !this.#options.dryRun ? await this.#mark(list) : undefined;
+      const contents = await unlessGone(readGarbageList(this.#storage, list.name));
+      if (mark !== undefined || (isDue && this.#options.dryRun)) {
+        const due = emptyContents();
+        if (contents !== undefined) addAll(due, contents);
+        this.#due.push({ ...list, contents: due, isMarkedBy: mark });
+      } else {
+        if (list.mark !== undefined || isDue) this.#busyLists.push(list.name);
+        if (contents !== undefined) addAll(this.#waiting, contents);
+      }
+    }
+  }
+
+  async #mark(list: GarbageList): Promise<GarbageMark | undefined> {
+    return GarbageMark.put(this.#storage, list, Math.max(this.#options.graceMs / 2, shortestMarkLifeMs));
+  }
+
+  /** Never true of what is dated later than now. */
+  #isOld(modified: Date): boolean {
+    const ageMs = this.#options.nowMs - modified.getTime();
+    return ageMs >= 0 && ageMs >= this.#options.graceMs;
+  }
+
+  /** Deletes the manifests of runs that died, so that what they name needs no further grace. */
+  async removeOrphans(): Promise<void> {
+    for (const id of new Set(this.#due.flatMap(list => [...list.contents.manifests]))) {
+      throwIfAborted(this.#options.signal);
+      const object = await this.#storage.stat(manifestName(id));
+      // A run that took its time may have ended by now.
+      if (object === undefined || (await this.#storage.stat(metadataName(id))) !== undefined) continue;
+      if (!this.#isDue('manifests', id, object)) continue;
+      await this.#collect('manifests', id, object);
+      this.#gone.add(id);
+      if (this.#options.dryRun) continue;
+      const bytes = await unlessGone(this.#storage.get(object.name));
+      await this.#removeNow();
+      // It ended just then, and may have died before it could see what was done.
+      if (bytes !== undefined && (await this.#storage.stat(metadataName(id))) !== undefined) {
+        await this.#storage.put(object.name, bytes, { ifAbsent: true });
+      }
+    }
+  }
+
+  /** After the marks, which is what makes deleting safe. */
+  async readNamed(): Promise<void> {
+    const { signal, without, dryRun } = this.#options;
+    this.#named = await readNamedObjects(
+      this.#repository,
+      signal,
+      dryRun ? new Set([...without, ...this.#gone]) : without,
+    );
+  }
+
+  get #isBlocked(): boolean {
+    return this.#required.unreadable.length > 0;
+  }
+
+  get #required(): NamedObjects {
+    if (this.#named === undefined) throw new PgkeepError('INTERNAL', 'the manifests have not been read');
+    return this.#named;
+  }
+
+  async collectSegmentsAndKeys(): Promise<void> {
+    if (this.#isBlocked) return;
+    const named = this.#required;
+    const keys = new Map<string, StoredObject>();
+    for await (const object of this.#storage.list(keyPrefix)) {
+      const id = object.name.slice(keyPrefix.length, -'.json'.length);
+      if (/^[0-9a-f]{32}$/.test(id) && object.name === keyName(id) && !named.keys.has(id))
+        keys.set(id, object);
+    }
+    await forEachAtOnce(this.#storage.list(segmentPrefix), async object => {
+      throwIfAborted(this.#options.signal);
+      const id = object.name.slice(object.name.lastIndexOf('/') + 1);
+      if (!/^[0-9a-f]{64}$/.test(id) || object.name !== segmentName(id)) return;
+      if (!named.segments.has(id)) await this.#collect('segments', id, object);
+      // A segment that was replaced may be sealed with a key that none of the manifests that name it lists.
+      else if (keys.size > 0) keys.delete((await this.#keyIdOf(object.name)) ?? '');
+    });
+    await this.#removeNow();
+    for (const [id, object] of keys) await this.#collect('keys', id, object);
+    await this.#removeNow();
+  }
+
+  async #keyIdOf(name: string): Promise<string | null> {
+    const head = await unlessGone(this.#storage.get(name, { firstBytes: sealedHeadBytes }));
+    if (head === undefined) return null;
+    try {
+      return sealedKeyId(name, head);
+    } catch (error) {
+      // No key opens what is damaged there.
+      if (error instanceof PgkeepError && error.code === 'OBJECT_DAMAGED') return null;
+      throw error;
+    }
+  }
+
+  async collectRest(): Promise<void> {
+    const { orphans, existing } = this.#required;
+    for (const id of await idsIn(this.#storage, verifiedPrefix, '.json')) {
+      if (existing.has(id) || this.#options.without.has(id)) continue;
+      const object = await this.#storage.stat(verifiedName(id));
+      if (object !== undefined) await this.#collect('verified', id, object);
+    }
+    await this.#removeNow();
+    for (const id of orphans) {
+      const object = await this.#storage.stat(manifestName(id));
+      if (object !== undefined) await this.#collect('manifests', id, object);
+    }
+  }
+
+  /** Deletes an object that nothing names, if its time has come, or sees to it that it stands in a list. */
+  async #collect(kind: Kind, id: string, object: StoredObject): Promise<void> {
+    if (this.#isDue(kind, id, object) && !this.#isNamedByOrphan(kind, id)) {
+      count(this.#deleted, kind, object);
+      this.#removals.push(object.name);
+      if (this.#removals.length >= removedAtOnce) await this.#removeNow();
+      return;
+    }
+    count(this.#candidates, kind, object);
+    if (this.#waiting[kind].has(id) || this.#options.dryRun) return;
+    this.#listed[kind].push(id);
+    if (Object.values(this.#listed).reduce((sum, ids) => sum + ids.length, 0) >= listedAtMost) {
+      await this.#writeList();
+    }
+  }
+
+  #isDue(kind: Kind, id: string, object: StoredObject): boolean {
+    return this.#due.some(list => list.contents[kind].has(id) && object.modified < list.modified);
+  }
+
+  /** What a manifest without metadata names is listed like the manifest itself, but not deleted before it. */
+  #isNamedByOrphan(kind: Kind, id: string): boolean {
+    if (kind === 'segments') return this.#required.orphanSegments.has(id);
+    return kind === 'keys' && this.#required.orphanKeys.has(id);
+  }
+
+  async #removeNow(): Promise<void> {
+    const names = this.#removals;
+    this.#removals = [];
+    if (names.length === 0 || this.#options.dryRun) return;
+    throwIfAborted(this.#options.signal);
+    for (const { isMarkedBy } of this.#due) await isMarkedBy?.require();
+    try {
+      await this.#storage.remove(names);
+    } catch (error) {
+      this.#isUncertain = true;
+      throw error;
+    }
+  }
+
+  async #writeList(): Promise<void> {
+    const contents = this.#listed;
+    this.#listed = emptyList();
+    if (Object.values(contents).some(ids => ids.length > 0)) await writeGarbageList(this.#storage, contents);
+  }
+
+  /** Writes the new list, and removes what is done with: lists before marks, so that no list seems to be acted on. */
+  async finish(): Promise<void> {
+    if (this.#options.dryRun) return;
+    throwIfAborted(this.#options.signal);
+    await this.#writeList();
+    const done = this.#isBlocked ? [] : this.#due.map(list => list.name);
+    for (const { isMarkedBy } of this.#due) await isMarkedBy?.require();
+    if (done.length > 0) await this.#storage.remove(done);
+    if (this.#leftovers.length > 0) await this.#storage.remove(this.#leftovers);
+  }
+
+  async removeMarks(): Promise<void> {
+    if (this.#isUncertain) return;
+    for (const { isMarkedBy } of this.#due) await isMarkedBy?.remove();
+  }
+
+  result(): CollectedGarbage {
+    return {
+      deleted: this.#deleted,
+      candidates: this.#candidates,
+      unreadable: this.#required.unreadable,
+      busyLists: this.#busyLists,
+    };
+  }
+}
+
+function noCounts(): GarbageCounts {
+  return { segments: 0, keys: 0, manifests: 0, verified: 0, bytes: 0 };
+}
+
+function count(counts: GarbageCounts, kind: Kind, object: StoredObject): void {
+  counts[kind]++;
+  counts.bytes += object.sizeBytes;
+}
+
+function emptyList() {
+  const list: Record<Kind, string[]> = { segments: [], keys: [], manifests: [], verified: [] };
+  return list;
+}
+
+function emptyContents() {
+  return {
+    segments: new SegmentIdSet(),
+    keys: new Set<string>(),
+    manifests: new Set<string>(),
+    verified: new Set<string>(),
+  };
+}
+
+function addAll(contents: ReturnType<typeof emptyContents>, listed: GarbageContents): void {
+  for (const id of listed.segments) contents.segments.add(id);
+  for (const id of listed.keys) contents.keys.add(id);
+  for (const id of listed.manifests) contents.manifests.add(id);
+  for (const id of listed.verified) contents.verified.add(id);
+}

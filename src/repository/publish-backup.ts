@@ -1,0 +1,46 @@
+// The last steps of a run that stored a backup: manifest, metadata, and after each a look at the cleanups.
+import type { DataKey } from '../crypto/seal.ts';
+import { requireManifestStays, requireNotCollected } from './garbage.ts';
+import { manifestName, metadataName } from './layout.ts';
+import type { Manifest } from './manifest.ts';
+import type { BackupMetadata } from './metadata.ts';
+import type { Repository } from './repository.ts';
+import type { SegmentStore } from './segment-store.ts';
+
+/**
+ * Stores manifest and metadata; from then on the backup exists.
+ * @param summarize makes the metadata, given checksum and size of the manifest's object.
+ * @throws PgkeepError CLEANUP_CONFLICT when a cleanup deletes something that the backup needs; it then does not exist.
+ */
+export async function publishBackup(
+  repository: Repository,
+  key: DataKey | null,
+  manifest: Manifest,
+  store: SegmentStore,
+  summarize: (checksum: string, manifestBytes: number) => BackupMetadata,
+): Promise<BackupMetadata> {
+  const { storage } = repository;
+  const { backup } = manifest;
+  const { checksum, storedBytes } = await repository.writeManifest(manifest, key);
+  try {
+    const keys = new Set(manifest.keys);
+    if (key !== null) keys.add(key.id);
+    await requireNotCollected(repository, { backup, segments: store.used, keys });
+  } catch (error) {
+    // What cannot be taken back names nothing that exists, and is collected.
+    await storage.remove([manifestName(backup)]).catch(() => undefined);
+    throw error;
+  }
+  const metadata = summarize(checksum, storedBytes);
+  await repository.writeMetadata(metadata);
+  try {
+    await requireManifestStays(storage, backup);
+  } catch (error) {
+    await storage
+      .remove([metadataName(backup)])
+      .then(() => storage.remove([manifestName(backup)]))
+      .catch(() => undefined);
+    throw error;
+  }
+  return metadata;
+}

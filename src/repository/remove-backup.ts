@@ -1,0 +1,38 @@
+// Deletes one backup. What only it named becomes garbage, which cleanups collect.
+import { PgkeepError } from '../base/errors.ts';
+import type { Storage } from '../storage/storage.ts';
+import { manifestName, metadataName, verifiedName } from './layout.ts';
+
+/**
+ * Deletes metadata, verification and manifest, in this order: a backup without metadata does not exist.
+ * @param others good backups of the same database. When somebody deletes the last of them at the same moment, this one is
+ * put back. None: it is deleted whatever happens.
+ * @throws PgkeepError LAST_GOOD_BACKUP; BACKUP_NOT_FOUND when somebody deleted it meanwhile.
+ */
+export async function removeBackup(storage: Storage, id: string, others: readonly string[]): Promise<void> {
+  const name = metadataName(id);
+  const metadata = await storage.get(name).catch(error => {
+    if (error instanceof PgkeepError && error.code === 'OBJECT_MISSING') return undefined;
+    throw error;
+  });
+  if (metadata !== undefined) {
+    await storage.remove([name]);
+    if (others.length > 0 && !(await isAnyThere(storage, others))) {
+      await storage.put(name, metadata, { ifAbsent: true });
+      throw lastGood(id);
+    }
+  }
+  await storage.remove([verifiedName(id)]);
+  await storage.remove([manifestName(id)]);
+}
+
+export function lastGood(id: string): PgkeepError {
+  return new PgkeepError('LAST_GOOD_BACKUP', `${id} is the last good backup of its database`, {
+    hint: 'make another one first, or pass --force to pgkeep delete',
+  });
+}
+
+async function isAnyThere(storage: Storage, backups: readonly string[]): Promise<boolean> {
+  for (const id of backups) if ((await storage.stat(metadataName(id))) !== undefined) return true;
+  return false;
+}

@@ -1,0 +1,99 @@
+// Which backups stay: a pure rule over what the metadata say. Whatever the clocks did, the newest good backup of a
+// database and its newest verified one stay.
+import { formatQuantity } from '../base/units.ts';
+
+/** What the rule looks at. */
+export interface RetainedBackup {
+  id: string;
+  database: string;
+  /** ISO 8601. */
+  timestamp: string;
+  /** Whether it is good. Those that are not go by age like others, but protect nothing and are never counted. */
+  complete: boolean;
+  /** Whether the last verification of its rows succeeded. */
+  verified: boolean;
+}
+
+export interface RetentionRules {
+  /** A backup at most so many days older than the newest good one of its database stays. */
+  keepDays: number;
+  /** So many of the newest good ones of each database stay, whatever their age. */
+  keepLast: number;
+}
+
+export interface RetentionDecision<B extends RetainedBackup = RetainedBackup> {
+  backup: B;
+  stays: boolean;
+  /** Why, for people. */
+  reason: string;
+}
+
+const dayMs = 86_400_000;
+/** A longer time without a backup is no age: backups had stopped, or a clock jumped. */
+const longestGapDays = 90;
+
+/**
+ * Decides on every backup, newest first within each database. A backup stays if any rule keeps it.
+ * @param nowMs the storage's time; a backup dated more than a day later stays, and is not the newest for the others.
+ */
+export function applyRetention<B extends RetainedBackup>(
+  backups: readonly B[],
+  rules: RetentionRules,
+  nowMs: number,
+): RetentionDecision<B>[] {
+  const databases = Map.groupBy(backups, backup => backup.database);
+  return [...databases.values()].flatMap(ofOne => decideDatabase(ofOne, rules, nowMs));
+}
+
+function decideDatabase<B extends RetainedBackup>(
+  backups: readonly B[],
+  rules: RetentionRules,
+  nowMs: number,
+): RetentionDecision<B>[] {
+  const sorted = backups.toSorted(
+    (a, b) => Date.parse(b.timestamp) - Date.parse(a.timestamp) || b.id.localeCompare(a.id),
+  );
+  const isAhead = (backup: B) => Date.parse(backup.timestamp) > nowMs + dayMs;
+  const good = sorted.filter(backup => backup.complete && !isAhead(backup));
+  const newestVerified = good.find(backup => backup.verified);
+  const ages = agesOf(sorted, good, Math.max(rules.keepDays, longestGapDays) * dayMs);
+  return sorted.map(backup => {
+    const keep = (reason: string) => ({ backup, stays: true, reason });
+    if (isAhead(backup)) return keep('dated later than the storage has it now');
+    if (good.length === 0) return keep('its database has no good backup');
+    if (backup === good[0]) return keep('the newest good backup of its database');
+    if (backup === newestVerified) return keep('the newest verified backup of its database');
+    const place = good.indexOf(backup);
+    if (place >= 0 && place < rules.keepLast) return keep(`one of the newest ${rules.keepLast}`);
+    const days = (ages.get(backup) ?? 0) / dayMs;
+    const limit = `${formatQuantity(rules.keepDays, 'day')}`;
+    const age = formatQuantity(Math.floor(days), 'day');
+    return days <= rules.keepDays
+      ? keep(`${age} older than the newest, within ${limit}`)
+      : { backup, stays: false, reason: `${age} older than the newest, beyond ${limit}` };
+  });
+}
+
+/** Milliseconds from each backup to the newest good one, without the gaps between good ones that are too long. */
+function agesOf<B extends RetainedBackup>(
+  sorted: readonly B[],
+  good: readonly B[],
+  longestGapMs: number,
+): Map<B, number> {
+  const ages = new Map<B, number>();
+  const isGood = new Set(good);
+  const [newest] = good;
+  if (newest === undefined) return ages;
+  let ageMs = 0;
+  let previousMs = Date.parse(newest.timestamp);
+  for (const backup of sorted) {
+    // Not older than the newest good one: 0 or less, and no step back in time for those that follow.
+    const stepMs = Math.max(0, previousMs - Date.parse(backup.timestamp));
+    const atMs = ageMs + (stepMs > longestGapMs ? 0 : stepMs);
+    ages.set(backup, atMs);
+    if (!isGood.has(backup)) continue;
+    ageMs = atMs;
+    previousMs = Date.parse(backup.timestamp);
+  }
+  return ages;
+}
