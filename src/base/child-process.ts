@@ -11,6 +11,10 @@ export interface ProgramRun {
   args: readonly string[];
   /** The whole environment of the child: nothing is inherited. */
   env: Readonly<Record<string, string>>;
+  /** The account and the folder to run in, when they are not this process's own. */
+  uid?: number;
+  gid?: number;
+  cwd?: string;
   signal?: AbortSignal | undefined;
   /** Consumes the standard output; without it the output is collected as text. */
   onStdout?: ((stdout: Readable) => Promise<void>) | undefined;
@@ -39,6 +43,9 @@ export async function runProgram(run: ProgramRun): Promise<ProgramResult> {
   const child = spawn(run.file, run.args, {
     env: { ...run.env },
     stdio: ['pipe', 'pipe', 'pipe'],
+    ...(run.uid !== undefined && { uid: run.uid }),
+    ...(run.gid !== undefined && { gid: run.gid }),
+    ...(run.cwd !== undefined && { cwd: run.cwd }),
   });
   let killTimer: NodeJS.Timeout | undefined;
   const stop = () => {

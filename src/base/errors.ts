@@ -151,7 +151,7 @@ export const errorTable = {
     meaning: 'the target lacks what the backup needs (roles, extensions, tables, version)',
   },
   TABLE_NOT_IN_BACKUP: { kind: 'restore', meaning: 'a table asked for is not in the backup' },
-  RESTORE_INCOMPLETE: { kind: 'restore', meaning: 'the rows restored are not the rows the manifest counts' },
+  RESTORE_INCOMPLETE: { kind: 'restore', meaning: 'what was restored is not all that the backup holds' },
 } as const satisfies Record<string, { kind: FailureKind; meaning: string }>;
 
 export type ErrorCode = keyof typeof errorTable;

@@ -20,7 +20,9 @@ export type Phase =
   | 'write-rows'
   | 'write-indexes'
   | 'retention'
-  | 'collect';
+  | 'collect'
+  | 'scratch'
+  | 'compare';
 
 export type OperationEvent =
   | { type: 'phase'; phase: Phase; detail?: string }

@@ -18,8 +18,8 @@ export function handOver<T extends object>(
   { object, key }: FetchedSegment,
   more: T,
 ): Handover<T & ThreadSegment> {
-  // A pooled buffer cannot be handed over: its memory is shared.
-  const own = object.byteLength === object.buffer.byteLength ? object : Buffer.from(new Uint8Array(object));
+  // Memory that a buffer shares with others cannot be handed over.
+  const own = object.byteLength === object.buffer.byteLength ? object : new Uint8Array(object);
   return new Handover({ ...more, object: own, key }, [own.buffer as ArrayBuffer]);
 }
 

@@ -6,16 +6,24 @@ import { version } from '../base/version.ts';
 import { checkArchive, listArchive } from '../postgres/archive-contents.ts';
 import { findPgRestore } from '../postgres/programs.ts';
 import { type Environment, localEnvironment } from '../postgres/target.ts';
+import { findServer } from '../postgres/throwaway-server.ts';
 import { isBackupId } from '../repository/backup-id.ts';
 import { keyName, manifestName, metadataName, segmentName } from '../repository/layout.ts';
 import type { Manifest, RangeEntry, SegmentRef, Slice, TableEntry } from '../repository/manifest.ts';
 import { type BackupMetadata, changedFields, parseMetadata } from '../repository/metadata.ts';
-import { disagreeing, findBackup, Repository, readAllMetadata } from '../repository/repository.ts';
+import {
+  disagreeing,
+  findBackup,
+  Repository,
+  readAllMetadata,
+  withoutItsKey,
+} from '../repository/repository.ts';
 import {
   readVerification,
   type Sample,
   type VerificationRecord,
   type VerifyLevel,
+  verifyLevels,
   writeVerification,
 } from '../repository/verification.ts';
 import { openStorage } from '../storage/open-storage.ts';
@@ -28,6 +36,7 @@ import { Findings, type VerificationProblem } from './verify/findings.ts';
 import { chooseSample } from './verify/sample.ts';
 import { SegmentChecks, sliceKey, type WantedSegment } from './verify/segment-checks.ts';
 import type { SlicePlace } from './verify/segment-worker.ts';
+import { verifyByRestore } from './verify/verify-by-restore.ts';
 
 export interface VerifyBackupsOptions extends RunOptions {
   repository: string;
@@ -44,6 +53,8 @@ export interface VerifyBackupsOptions extends RunOptions {
   level?: VerifyLevel | undefined;
   /** Read only this share of the segments, chosen at random: more than 0, at most 1. */
   sample?: number | undefined;
+  /** postgres:// URL of a server to restore into with level restore; without it one is started for the purpose. */
+  scratch?: string | undefined;
   /** Remove damaged segments, so that the next backup stores them afresh. */
   repair?: boolean;
   /** Worker threads. Default 2. */
@@ -103,7 +114,6 @@ interface Expected extends WantedSegment {
   slices: Map<number, SlicePlace>;
 }
 
-const levels: readonly VerifyLevel[] = ['metadata', 'data'];
 const defaultJobs = 2;
 /** Up to so many objects are looked at one by one; for more it is quicker to list all. */
 const maxStats = 500;
@@ -128,8 +138,8 @@ export async function verifyBackups(options: VerifyBackupsOptions): Promise<Veri
 
 function checkOptions({ jobs, level, sample, all, backup }: VerifyBackupsOptions): void {
   requireInteger('jobs', jobs, jobsLimits);
-  if (level !== undefined && !levels.includes(level)) {
-    throw new PgkeepError('OPTION_INVALID', `level is ${level}, not one of ${levels.join(', ')}`);
+  if (level !== undefined && !verifyLevels.includes(level)) {
+    throw new PgkeepError('OPTION_INVALID', `level is ${level}, not one of ${verifyLevels.join(', ')}`);
   }
   if (sample !== undefined && !(sample > 0 && sample <= 1)) {
     throw new PgkeepError('OPTION_INVALID', `sample is ${sample}, not more than 0 and at most 1`);
@@ -232,11 +242,13 @@ class Verification {
     let sample: Sample | null = null;
     let rowsCompared = 0;
     if (manifest !== undefined) {
+      await this.#requireServer(manifest);
       await this.#checkKeys(manifest, repository, checks, findings);
       const named = await this.#readNamed(manifest, repository, checks, findings);
       if (this.#level === 'metadata') await this.#checkSizes([...named.segments.values()], checks);
       else sample = await this.#checkData(named, checks, findings);
       rowsCompared = this.#compare(named, checks, findings);
+      if (this.#level === 'restore') rowsCompared = await this.#restore(named, repository, findings);
       for (const segment of named.segments.keys()) if (checks.bad(segment)) damaged.add(segment);
       for (const { index = [] } of manifest.tables)
         for (const ref of index) if (checks.bad(ref.id)) damaged.add(ref.id);
@@ -258,7 +270,12 @@ class Verification {
       errors: findings.problems,
       verifiedAt,
     };
-    await this.#remember(result, metadata);
+    if (findings.isUntried) {
+      const hint = 'give a server that can take it with --scratch';
+      this.#warn(`restoring ${id} could not be tried, so the result is not remembered`, hint);
+    } else {
+      await this.#remember(result, metadata);
+    }
     return result;
   }
 
@@ -286,14 +303,16 @@ class Verification {
     findings: Findings,
   ): Promise<Manifest | undefined> {
     const name = manifestName(id);
+    let isAsTold = true;
     try {
       const object = await this.#storage.get(name);
       const checksum = createHash('sha256').update(object).digest('hex');
-      if (metadata !== undefined && checksum !== metadata.checksum) findings.doubt('checksum');
+      isAsTold = metadata === undefined || checksum === metadata.checksum;
+      if (!isAsTold) findings.doubt('checksum');
       const manifest = await repository.openManifest(id, object);
       if (metadata === undefined) return manifest;
       const changed = changedFields(metadata, manifest, object.length, repository.encrypted);
-      if (checksum !== metadata.checksum) changed.unshift('checksum');
+      if (!isAsTold) changed.unshift('checksum');
       if (changed.length > 0) {
         findings.add(disagreeing(id, changed), metadataName(id));
       }
@@ -301,7 +320,9 @@ class Verification {
     } catch (error) {
       const failure = await checks.judge(error);
       const object = String(failure.context.object ?? name);
-      findings.add(failure, object.startsWith('keys/') ? object : name);
+      if (!object.startsWith('keys/')) findings.add(failure, name);
+      else if (isAsTold || failure.code !== 'OBJECT_MISSING') findings.add(failure, object);
+      else findings.add(withoutItsKey(name, failure), name);
       // Nothing that the manifest names can be looked at.
       findings.doubt('checksum', 'size');
       if (repository.encrypted) findings.doubt('encryption');
@@ -468,6 +489,39 @@ class Verification {
     return rows;
   }
 
+  /** A server that is missing is better known before all of a backup is read. */
+  async #requireServer({ server }: Manifest): Promise<void> {
+    const { scratch, programs } = this.#options;
+    if (this.#level !== 'restore' || scratch !== undefined) return;
+    const major = Math.floor(server.versionNumber / 10000);
+    await findServer({ major, programs, environment: this.#environment });
+  }
+
+  /** @returns the rows that were compared once restored. */
+  async #restore({ manifest, tables }: Named, repository: Repository, findings: Findings): Promise<number> {
+    const { repository: place, storage, encryptionKey, scratch, jobs, programs, signal } = this.#options;
+    if (!findings.isEmpty) {
+      this.#warn(`${manifest.backup} was not restored, as what it holds is damaged`);
+      return 0;
+    }
+    return await verifyByRestore(
+      {
+        source: { repository: place, storage, encryptionKey },
+        repository,
+        manifest,
+        ranges: tables.map(({ ranges = [] }) => ranges),
+        scratch,
+        jobs: jobs ?? defaultJobs,
+        programs,
+        environment: this.#environment,
+        signal,
+        emit: event => this.#emit(event),
+        warn: (message, hint) => this.#warn(message, hint),
+      },
+      findings,
+    );
+  }
+
   /** The problem that a segment is, if it is one. */
   #problemOf(
     id: string,
@@ -482,10 +536,7 @@ class Verification {
       bad.error.code === 'OBJECT_MISSING' &&
       bad.object !== name &&
       !manifest.keys.some(keyId => keyName(keyId) === bad.object);
-    if (isUnknownKey) {
-      const message = `${name} is of another repository, or its key is lost: ${bad.object} is missing`;
-      return findings.add({ code: 'REPOSITORY_MISMATCH', message }, name);
-    }
+    if (isUnknownKey) return findings.add(withoutItsKey(name, bad.error), name);
     return findings.add(bad.error, bad.object);
   }
 

@@ -133,6 +133,27 @@ export async function checkArchive(
   if (result.status !== 0) throw programFailure(pgRestore, result, 'reading the schema archive');
 }
 
+/**
+ * The definitions in an archive as SQL.
+ * @throws PgkeepError PROGRAM_FAILED.
+ */
+export async function archiveScript(
+  pgRestore: string,
+  archive: AsyncIterable<Buffer>,
+  env: Readonly<Record<string, string>>,
+  signal?: AbortSignal,
+): Promise<string> {
+  const result = await runProgram({
+    file: pgRestore,
+    args: ['--schema-only', '--file=-'],
+    env,
+    signal,
+    onStdin: stdin => feed(stdin, archive),
+  });
+  if (result.status !== 0) throw programFailure(pgRestore, result, 'writing out the schema archive');
+  return result.stdout;
+}
+
 /** Parses what `pg_restore --list --verbose` prints. */
 export function parseListing(listing: string): ArchiveEntry[] {
   const entries: ArchiveEntry[] = [];

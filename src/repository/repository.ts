@@ -431,7 +431,8 @@ const descriptorShape = either(
 
 const keyShape = fields({ format: oneOf(1), id: isText, recipients });
 
-function withoutItsKey(name: string, cause: unknown): PgkeepError {
+/** An object under a key that is not among the repository's. */
+export function withoutItsKey(name: string, cause: unknown): PgkeepError {
   return new PgkeepError(
     'REPOSITORY_MISMATCH',
     `${name} is sealed with a key that this repository does not have`,

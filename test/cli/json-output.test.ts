@@ -1,11 +1,13 @@
 // docs/json-output.md against what the commands really print.
 
-import { readFileSync } from 'node:fs';
+import { cpSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { generateKey } from '../../src/crypto/key.ts';
 import { runCli } from '../support/cli-io.ts';
 import { type Server, startServer } from '../support/postgres-server.ts';
+import { filesIn, flipBit } from '../support/repository-files.ts';
 import { makeTempFolder } from '../support/temp-folder.ts';
 
 const document = readFileSync(new URL('../../docs/json-output.md', import.meta.url), 'utf8');
@@ -60,6 +62,20 @@ describe('the document shows the fields that are printed', () => {
     const created = await json('create', '--exclude-table-data', 'sessions', '--tag', 'nightly');
     expect(shape(created)).toEqual(shape(documented('create')));
     id = (created as { id: string }).id;
+  });
+
+  test('by verify', async () => {
+    const verified = await json('verify');
+    expect(verified).toMatchObject({
+      valid: true,
+      backups: [{ backupId: id, rowsCompared: 1000, errors: [] }],
+    });
+    const whole = makeTempFolder('json').path;
+    cpSync(join(cwd, 'backups'), whole, { recursive: true });
+    flipBit(filesIn(whole, 'segments')[0] ?? '');
+    const { exitCode, out } = await runCli(['verify', '--repository', whole, '--json'], { cwd, env });
+    expect(exitCode).toBe(9);
+    expect(shape(JSON.parse(out))).toEqual(shape(documented('verify')));
   });
 
   test('by list', async () => {

@@ -1,4 +1,4 @@
-// Damage to each kind of object, as docs/damage.md lists it: what restore, show and list say to it, and that the target is left
+// Damage to each kind of object, as docs/damage.md lists it: what restore, verify, show and list say to it, and that the target is left
 // as it was.
 
 import { cpSync } from 'node:fs';
@@ -6,6 +6,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { errorTable } from '../../src/base/errors.ts';
 import { listBackups } from '../../src/operations/list-backups.ts';
 import { showBackup } from '../../src/operations/show-backup.ts';
+import { type VerifyBackupsResult, verifyBackups } from '../../src/operations/verify-backups.ts';
 import { damages, type Outcome, type RepositoryToDamage } from '../support/damages.ts';
 import { psql, type Server, startServer } from '../support/postgres-server.ts';
 import { backUp, restoreInto, testKey } from '../support/round-trip.ts';
@@ -56,6 +57,13 @@ it.each(damages)('$object, $what: found, and the target is left as it was', asyn
     expect(await outcomeOf(restored)).toBe(damage.restore);
     expect(await contents()).toBe(before);
   }
+  const verified = verifyBackups({
+    repository: copy.path,
+    encryptionKey: testKey,
+    backup,
+    programs: server.binDir,
+  });
+  expect(await codesOf(verified)).toEqual([damage.restore]);
   expect(await outcomeOf(showBackup({ repository: copy.path, encryptionKey: testKey, backup }))).toBe(
     damage.show,
   );
@@ -85,6 +93,14 @@ async function outcomeOf(run: Promise<unknown>): Promise<Outcome> {
   return await run.then(
     () => 'nothing',
     error => error.code,
+  );
+}
+
+/** The codes of all that a verification finds, or of its failure. */
+async function codesOf(run: Promise<VerifyBackupsResult>): Promise<string[]> {
+  return await run.then(
+    ({ backups }) => [...new Set(backups.flatMap(({ errors }) => errors.map(({ code }) => code)))],
+    error => [error.code],
   );
 }
 

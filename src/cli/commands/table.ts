@@ -40,7 +40,7 @@ export const commandTable: { readonly [C in CommandName]: Command<C> } = {
     load: () => import('./show.ts'),
   },
   verify: {
-    summary: 'check that backups are whole',
+    summary: 'check that backups are whole, and can be restored',
     argument: {
       name: 'id',
       help: 'the id of a backup, or latest (the default)',
@@ -51,6 +51,7 @@ export const commandTable: { readonly [C in CommandName]: Command<C> } = {
       ['pgkeep verify', 'read the latest backup whole, and count its rows'],
       ['pgkeep verify --all --level metadata', 'look whether all that the backups name is there'],
       ['pgkeep verify --all --sample 10%', 'read a tenth of the segments of each backup'],
+      ['pgkeep verify latest --level restore', 'restore it into a throwaway server, and compare every row'],
     ],
     load: () => import('./verify.ts'),
   },

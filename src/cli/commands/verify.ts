@@ -37,6 +37,7 @@ export async function run(invocation: Invocation<'verify'>): Promise<void> {
       database: options.databaseName,
       level: options.level as VerifyBackupsOptions['level'],
       sample: options.sample,
+      scratch: options.level === 'restore' ? options.scratch : undefined,
       repair: options.repair,
       jobs: options.jobs,
       programs: options.programs,

@@ -61,5 +61,10 @@ function verification(resolved: ReadonlyMap<OptionName, Resolved>): Problem[] {
     const message = `is for --level data; ${level?.value} has no part for it`;
     problems.push({ source: sample.source, message, inConfigFile: false });
   }
+  const scratch = resolved.get('scratch');
+  // From the environment it waits until it is needed.
+  if (scratch !== undefined && isGiven(scratch) && scratch.origin === 'flag' && level?.value !== 'restore') {
+    problems.push({ source: scratch.source, message: 'is for --level restore', inConfigFile: false });
+  }
   return problems;
 }

@@ -391,9 +391,9 @@ export const optionTable = {
   },
   level: {
     type: 'string',
-    choices: ['metadata', 'data'],
+    choices: ['metadata', 'data', 'restore'],
     flags: '--level <level>',
-    help: 'how deep to look: metadata, or data (the default)',
+    help: 'how deep to look: metadata, data (the default), or restore',
     group: 'What',
     commands: ['verify'],
   },
@@ -402,6 +402,14 @@ export const optionTable = {
     flags: '--sample <share>',
     help: 'read only this share of the segments, chosen at random, such as 10%',
     group: 'What',
+    commands: ['verify'],
+  },
+  scratch: {
+    type: 'url',
+    flags: '--scratch <url>',
+    env: ['PGKEEP_SCRATCH_URL'],
+    help: 'the server to restore into with --level restore, in a database made for it; without it one is started here',
+    group: 'From and to',
     commands: ['verify'],
   },
   repair: {

@@ -20,4 +20,6 @@ export const phaseWords: Readonly<Record<Phase, string>> = {
   'write-indexes': 'writing indexes and constraints',
   retention: 'deciding which backups stay',
   collect: 'collecting what none needs',
+  scratch: 'preparing a database to restore into',
+  compare: 'comparing the rows',
 };

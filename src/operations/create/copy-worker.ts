@@ -8,6 +8,7 @@ import type { DataKey } from '../../crypto/seal.ts';
 import { WireConnection } from '../../postgres/wire.ts';
 import type { RangeEntry, SegmentRef } from '../../repository/manifest.ts';
 import { sealSegment, segmentId } from '../../repository/segment.ts';
+import { rowTextSettings } from '../row-text-settings.ts';
 import { fromThread, type ThreadTarget } from '../thread-target.ts';
 import { type CopyPlan, type CopyTask, tasksOf } from './copy-plan.ts';
 import { BufferPool, SegmentCutter, type SliceSink } from './segment-cutter.ts';
@@ -45,13 +46,6 @@ const maxPuts = 4;
 const sentAhead = 2;
 const lockTimeoutMs = 2_000;
 
-/** pg_dump's session settings, and what makes the text of a row the same in every run. */
-const sessionSettings = `
-  SET DateStyle = ISO; SET IntervalStyle = postgres; SET extra_float_digits = 3; SET bytea_output = hex;
-  SET lc_monetary = 'C'; SET TimeZone = 'UTC'; SET search_path = ''; SET row_security = off;
-  SET synchronize_seqscans = off; SET enable_tidscan = on; SET max_parallel_workers_per_gather = 0; SET jit = off;
-  SET xmloption = content`;
-
 class Reader {
   readonly #data: CopyWorkerData;
   readonly #line: ThreadLine<CopyHost>;
@@ -75,7 +69,7 @@ class Reader {
   }
 
   async run(): Promise<void> {
-    await this.#wire.run(sessionSettings, 'preparing the session');
+    await this.#wire.run(rowTextSettings, 'preparing the session');
     await this.#begin();
     const underWay: { item: number; ended: Promise<void> }[] = [];
     for (;;) {

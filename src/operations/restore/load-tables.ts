@@ -1,11 +1,11 @@
 // The main thread's side of loading rows: hands out the work and fetches sealed segments for the workers.
-import { Handover } from '../../base/thread-calls.ts';
 import type { DatabaseTarget } from '../../postgres/target.ts';
 import type { Repository } from '../../repository/repository.ts';
+import { handOver } from '../thread-segment.ts';
 import { toThread } from '../thread-target.ts';
 import { runWorkers } from '../worker-pool.ts';
 import type { LoadTask } from './load-plan.ts';
-import type { LoadHost, LoadWorkerData, ThreadSegment } from './load-worker.ts';
+import type { LoadHost, LoadWorkerData } from './load-worker.ts';
 
 export interface LoadTablesOptions {
   target: DatabaseTarget;
@@ -24,13 +24,7 @@ export async function loadTables(options: LoadTablesOptions): Promise<void> {
   let doneRows = 0;
   const host: LoadHost = {
     next: () => waiting.pop(),
-    fetch: async id => {
-      const { object, key } = await options.repository.fetchSegment(id);
-      // A pooled buffer cannot be handed over: its memory is shared.
-      const own =
-        object.byteLength === object.buffer.byteLength ? object : Buffer.from(new Uint8Array(object));
-      return new Handover<ThreadSegment>({ object: own, key }, [own.buffer as ArrayBuffer]);
-    },
+    fetch: async id => handOver(await options.repository.fetchSegment(id), {}),
     done: ({ rows, bytes }) => {
       doneRows += rows;
       doneBytes += bytes;

@@ -3,6 +3,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { ThreadLine } from '../../base/thread-calls.ts';
 import { WireConnection } from '../../postgres/wire.ts';
+import { asBuffer, type ThreadSegment, takeOver } from '../thread-segment.ts';
 import { fromThread, type ThreadTarget } from '../thread-target.ts';
 import { load, loadSettings } from './load.ts';
 import type { LoadTask } from './load-plan.ts';
@@ -12,12 +13,6 @@ export interface LoadWorkerData {
   target: ThreadTarget;
   applicationName: string;
   secret: Uint8Array;
-}
-
-/** A fetched segment as it crosses between threads. */
-export interface ThreadSegment {
-  object: Uint8Array;
-  key: { id: string; bytes: Uint8Array } | null;
 }
 
 /** What the main thread answers. */
@@ -32,10 +27,7 @@ async function run(data: LoadWorkerData, line: ThreadLine<LoadHost>): Promise<vo
   try {
     await wire.run(loadSettings, 'preparing the session');
     const reader = new SegmentReader({
-      fetch: async id => {
-        const { object, key } = (await line.call('fetch', id)) as ThreadSegment;
-        return { object: asBuffer(object), key: key && { id: key.id, bytes: asBuffer(key.bytes) } };
-      },
+      fetch: async id => takeOver((await line.call('fetch', id)) as ThreadSegment),
       secret: asBuffer(data.secret),
     });
     for (let item = await line.call('next', null); item !== undefined; ) {
@@ -51,10 +43,6 @@ async function run(data: LoadWorkerData, line: ThreadLine<LoadHost>): Promise<vo
   } finally {
     wire.close();
   }
-}
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
 }
 
 if (parentPort === null) throw new Error('load-worker runs as a worker thread');

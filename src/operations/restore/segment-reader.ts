@@ -1,15 +1,9 @@
 // Reads slices of segments in order, asking for the next segment while one is being worked on.
 import { PgkeepError } from '../../base/errors.ts';
-import type { DataKey } from '../../crypto/seal.ts';
 import { segmentName } from '../../repository/layout.ts';
 import type { Slice } from '../../repository/manifest.ts';
 import { openSegment } from '../../repository/segment.ts';
-
-/** A sealed segment with the key its header names; `null` without encryption. */
-export interface FetchedSegment {
-  object: Buffer;
-  key: DataKey | null;
-}
+import type { FetchedSegment } from '../thread-segment.ts';
 
 export interface SegmentSource {
   fetch(id: string): Promise<FetchedSegment>;

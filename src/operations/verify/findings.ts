@@ -19,6 +19,8 @@ export class Findings {
   readonly #isEncrypted: boolean;
   readonly #problems = new Map<string, VerificationProblem>();
   readonly #aspects = new Set<Aspect>();
+  /** Whether what was asked for could not be tried, for reasons that are not the backup's. */
+  isUntried = false;
 
   constructor(isEncrypted: boolean) {
     this.#isEncrypted = isEncrypted;

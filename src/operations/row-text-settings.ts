@@ -1,0 +1,7 @@
+// The settings of a session that reads rows with COPY: pg_dump's, and what makes the text of a row the same in every run.
+
+export const rowTextSettings = `
+  SET DateStyle = ISO; SET IntervalStyle = postgres; SET extra_float_digits = 3; SET bytea_output = hex;
+  SET lc_monetary = 'C'; SET TimeZone = 'UTC'; SET search_path = ''; SET row_security = off;
+  SET synchronize_seqscans = off; SET enable_tidscan = on; SET max_parallel_workers_per_gather = 0; SET jit = off;
+  SET xmloption = content`;
