@@ -3,7 +3,8 @@
 // Promises every backend keeps:
 // - a reader sees all of an object or none of it;
 // - a listing shows everything whose put had ended before the listing began;
-// - put with `ifAbsent` has exactly one winner, however many try at once;
+// - put with `ifAbsent` has exactly one winner, however many try at once (where an S3 store has no conditional puts, a
+//   moment is left in which two can win: docs/decisions/s3.md);
 // - an aborted or failed put leaves nothing visible;
 // - names are slash-separated, of [A-Za-z0-9._-] parts that do not begin with a dot;
 // - an object holds at most 16 MiB: more is neither stored nor read into memory.

@@ -7,7 +7,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { PgkeepError } from '../../src/base/errors.ts';
 import { listBackups } from '../../src/operations/list-backups.ts';
+import { verifyBackups } from '../../src/operations/verify-backups.ts';
 import { S3Storage } from '../../src/storage/s3/s3-storage.ts';
+import type { StoredObject } from '../../src/storage/storage.ts';
 import {
   type CephGateway,
   cephStartMs,
@@ -118,6 +120,29 @@ test('a writer without the right to delete backs up, again and again; a reader r
     code: 'STORAGE_DENIED',
   });
   expect(await listBackups({ repository: `s3://${readable}`, storage })).toHaveLength(1);
+});
+
+test('what was changed in the bucket is found, and stored anew by the next backup once it has been removed', async () => {
+  const bucket = await ceph.makeBucket();
+  const repository = `s3://${bucket}`;
+  const verify = { repository, storage: { s3: ceph.options() }, encryptionKey: testKey };
+  await backUp(server, 'shop', repository, { storage: verify.storage });
+  expect(await verifyBackups(verify)).toMatchObject({ valid: true });
+  const storage = new S3Storage(repository, ceph.options());
+  const segments: StoredObject[] = [];
+  for await (const object of storage.list('segments/')) segments.push(object);
+  const { name } = segments.sort((a, b) => b.sizeBytes - a.sizeBytes)[0] ?? { name: '' };
+  const bytes = await storage.get(name);
+  bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] ?? 0) ^ 1;
+  await storage.put(name, bytes);
+  await storage.close();
+  expect(await verifyBackups({ ...verify, repair: true })).toMatchObject({
+    valid: false,
+    repaired: [expect.any(String)],
+  });
+  await backUp(server, 'shop', repository, { storage: verify.storage });
+  expect(await verifyBackups({ ...verify, all: true })).toMatchObject({ valid: true });
+  await restoreAndCompare(repository, { storage: verify.storage });
 });
 
 test('a cleaner may remove what a writer may not', async () => {
