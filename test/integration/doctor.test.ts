@@ -126,6 +126,24 @@ describe('without a database', () => {
   });
 });
 
+test('a connection that is lost half-way ends the checks behind it, and no others', async () => {
+  await using proxy = await startTcpProxy(server.port, { bytesPerSecond: 20_000 });
+  const cutting = setInterval(() => {
+    if (proxy.receivedBytes < 900) return;
+    clearInterval(cutting);
+    proxy.cut();
+  }, 1);
+  const found = await check({ database: proxy.through(server.url('shop')) });
+  const lost = Object.values(found).filter(
+    ({ message }) => message === 'not checked: the connection was lost',
+  );
+  expect(lost.length).toBeGreaterThan(5);
+  // The check under way, and the pooler's, which opens a connection of its own.
+  const failed = Object.values(found).filter(({ status }) => status === 'failure');
+  expect([1, 2]).toContain(failed.length);
+  expect(found.storage).toMatchObject({ status: 'ok' });
+});
+
 describe('a pooler', () => {
   test.each([
     ['session', 10, 'warning'],

@@ -29,7 +29,7 @@ const applicationName = 'pgkeep doctor';
 const maxConnectSeconds = 10;
 const statementTimeoutMs = 15_000;
 /** For all of it: a server that answers slowly, or not at all, does not hold up the rest. */
-const allTimeoutMs = 90_000;
+const allTimeoutMs = 60_000;
 const oldestVersion = 13;
 const seeDatabase = 'check DATABASE_URL, or PGHOST, PGPORT, PGUSER and PGDATABASE';
 
