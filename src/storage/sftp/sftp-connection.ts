@@ -143,13 +143,23 @@ export class SftpConnection {
   /** Writes a file that must not exist yet, for its owner alone, and has it reach the disk where the server can. */
   async writeNew(file: string, bytes: Buffer): Promise<void> {
     const handle = await this.#call<Buffer>(done => this.#sftp.open(file, 'wx', { mode: 0o600 }, done));
+    let closed: Promise<void> | undefined;
+    // Sent behind the last chunk without waiting for its answer: each wait is a round trip.
+    const finish = async () => {
+      const synced = this.supports('fsync')
+        ? this.#call(done => this.#sftp.ext_openssh_fsync(handle, done))
+        : undefined;
+      closed = this.#call(done => this.#sftp.close(handle, done));
+      await Promise.all([synced, closed]);
+    };
     try {
-      await this.#inChunks(bytes.length, (start, length) =>
-        this.#call(done => this.#sftp.write(handle, bytes, start, length, start, done)),
+      await this.#inChunks(
+        bytes.length,
+        (start, length) => this.#call(done => this.#sftp.write(handle, bytes, start, length, start, done)),
+        finish,
       );
-      if (this.supports('fsync')) await this.#call(done => this.#sftp.ext_openssh_fsync(handle, done));
     } finally {
-      await this.#close(handle);
+      if (closed === undefined) await this.#close(handle);
     }
   }
 
@@ -228,7 +238,8 @@ export class SftpConnection {
       try {
         await this.#call(done => this.#sftp.ext_openssh_fsync(handle, done));
       } finally {
-        await this.#close(handle);
+        // Nobody waits for that.
+        void this.#close(handle);
       }
     } catch (error) {
       if (error instanceof PgkeepError) throw error;
@@ -251,23 +262,32 @@ export class SftpConnection {
     return facts(await this.#call(start));
   }
 
-  /** Has several chunks under way; the first failure is thrown once none is under way any longer. */
+  /**
+   * Has several chunks under way; the first failure is thrown once none is under way any longer.
+   * @param finish called when the last chunk has been sent, not when it has been answered.
+   */
   async #inChunks(
     totalBytes: number,
     transfer: (start: number, length: number) => Promise<unknown>,
+    finish: () => Promise<unknown> = async () => undefined,
   ): Promise<void> {
     let next = 0;
     let failure: unknown;
+    const note = (error: unknown) => {
+      failure ??= error;
+    };
+    let finished = totalBytes === 0 ? finish().catch(note) : undefined;
     const lane = async () => {
       while (next < totalBytes && failure === undefined) {
         const start = next;
         next += chunkBytes;
-        await transfer(start, Math.min(chunkBytes, totalBytes - start)).catch((error: unknown) => {
-          failure ??= error;
-        });
+        const transferred = transfer(start, Math.min(chunkBytes, totalBytes - start)).catch(note);
+        if (next >= totalBytes) finished = finish().catch(note);
+        await transferred;
       }
     };
     await Promise.all(Array.from({ length: chunksAtOnce }, lane));
+    await finished;
     if (failure !== undefined) throw failure;
   }
 

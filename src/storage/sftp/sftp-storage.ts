@@ -55,10 +55,14 @@ export class SftpStorage implements Storage {
     try {
       await this.#ensureFolder(connection, folder);
       await connection.writeNew(beside, bytes);
+      let isFirst = true;
       if (!options.ifAbsent) await connection.rename(beside, target);
-      else if (!(await this.#linkIfAbsent(connection, beside, target))) return 'exists';
-      await connection.syncFolder(folder);
-      return 'stored';
+      else isFirst = await linkIfAbsent(connection, beside, target);
+      await Promise.all([
+        options.ifAbsent && connection.removeFile(beside),
+        isFirst && connection.syncFolder(folder),
+      ]);
+      return isFirst ? 'stored' : 'exists';
     } catch (error) {
       // The folder may have been removed by somebody since it was made.
       this.#folders.delete(folder);
@@ -148,20 +152,6 @@ export class SftpStorage implements Storage {
     if (!connection.isLost) this.#leavings.delete(file);
   }
 
-  /** @returns whether it was this file that got the name: of several only one does. */
-  async #linkIfAbsent(connection: SftpConnection, beside: string, target: string): Promise<boolean> {
-    let isFirst = true;
-    try {
-      await connection.link(beside, target);
-    } catch (error) {
-      // Version 3 of the protocol has one code for most failures, so a look has to tell.
-      if (statusOf(error) !== sftpStatus.failure || !(await exists(connection, target))) throw error;
-      isFirst = false;
-    }
-    await connection.removeFile(beside);
-    return isFirst;
-  }
-
   async #readFolder(
     connection: SftpConnection,
     relative: string,
@@ -245,6 +235,18 @@ async function removeOne(connection: SftpConnection, target: string): Promise<vo
   } catch (error) {
     if (statusOf(error) === sftpStatus.noSuchFile || (await isFolder(connection, target))) return;
     throw translate(error, target);
+  }
+}
+
+/** @returns whether it was this file that got the name: of several only one does. */
+async function linkIfAbsent(connection: SftpConnection, beside: string, target: string): Promise<boolean> {
+  try {
+    await connection.link(beside, target);
+    return true;
+  } catch (error) {
+    // Version 3 of the protocol has one code for most failures, so a look has to tell.
+    if (statusOf(error) !== sftpStatus.failure || !(await exists(connection, target))) throw error;
+    return false;
   }
 }
 
