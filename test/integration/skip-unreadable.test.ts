@@ -9,6 +9,7 @@ import type { CreateBackupResult } from '../../src/operations/create-backup.ts';
 import { exportBackup } from '../../src/operations/export-backup.ts';
 import { listBackups } from '../../src/operations/list-backups.ts';
 import { showBackup } from '../../src/operations/show-backup.ts';
+import { verifyBackups } from '../../src/operations/verify-backups.ts';
 import { offerFixtureExtension } from '../fixtures/everything.ts';
 import { compareDatabases } from '../support/compare-databases.ts';
 import { psql, type Server, startServer } from '../support/postgres-server.ts';
@@ -300,6 +301,16 @@ describe.each([15, 18])('on PostgreSQL %i, leaving out what the role may not rea
       message: expect.stringContaining('no complete backup'),
     });
     expect((await showBackup({ ...latest, backup: partial.id })).leftOut).toMatchObject([{ missing: true }]);
+    // What it holds is sound, which is another matter.
+    const verified = await verifyBackups({
+      ...latest,
+      backup: partial.id,
+      level: 'restore',
+      scratch: server.url('postgres'),
+      programs: server.binDir,
+      environment: { PATH: process.env.PATH },
+    });
+    expect(verified.backups).toMatchObject([{ backupId: partial.id, valid: true, rowsCompared: 20_000 }]);
     const whole = await as('watcher');
     expect(whole.complete).toBe(true);
     expect(whole.reusedSegments).toBeGreaterThan(0);
