@@ -14,7 +14,7 @@ export const maxObjectBytes = 16 * 1024 * 1024;
 export interface StoredObject {
   name: string;
   sizeBytes: number;
-  /** By the storage's clock, which may tell no more than seconds. */
+  /** By the storage's clock, which may tell no more than whole seconds (rounded down); the same from stat and list. */
   modified: Date;
 }
 

@@ -115,7 +115,7 @@ export class S3Storage implements Storage {
       for (const { Key = '', Size = 0, LastModified = new Date(0) } of page.Contents ?? []) {
         const key = page.EncodingType === 'url' ? decodeURIComponent(Key.replaceAll('+', ' ')) : Key;
         const name = key.slice(this.#prefix.length);
-        if (isObjectName(name)) yield { name, sizeBytes: Size, modified: LastModified };
+        if (isObjectName(name)) yield { name, sizeBytes: Size, modified: wholeSeconds(LastModified) };
       }
     } while (token !== undefined);
   }
@@ -232,6 +232,11 @@ export class S3Storage implements Storage {
   #object(name: string): { Bucket: string; Key: string } {
     return { Bucket: this.#bucket, Key: this.#prefix + name };
   }
+}
+
+/** As a HEAD tells it: of the same object, a listing shall not say otherwise. */
+function wholeSeconds(time: Date): Date {
+  return new Date(Math.floor(time.getTime() / 1000) * 1000);
 }
 
 function clientConfig(options: S3Options, handler: HttpHandler): S3ClientConfig {
