@@ -1,6 +1,6 @@
 // Runs one program to its end: its output goes to the caller, the end of its error output is kept for the message,
 // and an abort ends it (SIGTERM, then SIGKILL).
-import { spawn } from 'node:child_process';
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { finished } from 'node:stream/promises';
@@ -18,6 +18,8 @@ export interface ProgramRun {
   signal?: AbortSignal | undefined;
   /** Consumes the standard output; without it the output is collected as text. */
   onStdout?: ((stdout: Readable) => Promise<void>) | undefined;
+  /** Open files that the child gets as descriptors 3 and up. */
+  descriptors?: readonly number[] | undefined;
   /** Feeds the standard input; without it there is none. */
   onStdin?: ((stdin: Writable) => Promise<void>) | undefined;
 }
@@ -42,11 +44,11 @@ export async function runProgram(run: ProgramRun): Promise<ProgramResult> {
   throwIfAborted(run.signal);
   const child = spawn(run.file, run.args, {
     env: { ...run.env },
-    stdio: ['pipe', 'pipe', 'pipe'],
+    stdio: ['pipe', 'pipe', 'pipe', ...(run.descriptors ?? [])],
     ...(run.uid !== undefined && { uid: run.uid }),
     ...(run.gid !== undefined && { gid: run.gid }),
     ...(run.cwd !== undefined && { cwd: run.cwd }),
-  });
+  }) as ChildProcessWithoutNullStreams;
   let killTimer: NodeJS.Timeout | undefined;
   const stop = () => {
     child.kill('SIGTERM');

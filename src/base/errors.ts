@@ -146,6 +146,10 @@ export const errorTable = {
 
   TARGET_NOT_EMPTY: { kind: 'restore', meaning: 'the database to restore into holds something of its own' },
   TARGET_EXISTS: { kind: 'restore', meaning: 'the database to create exists already' },
+  TARGET_UNFINISHED: {
+    kind: 'restore',
+    meaning: 'the target holds a restore that was cut short; it can be gone on with, or begun anew',
+  },
   TARGET_UNFIT: {
     kind: 'restore',
     meaning: 'the target lacks what the backup needs (roles, extensions, tables, version)',

@@ -24,6 +24,7 @@ import { readGlobals } from '../postgres/globals.ts';
 import { quoteQualified } from '../postgres/identifiers.ts';
 import { findPgDump, findPgRestore, type Program } from '../postgres/programs.ts';
 import { translateDatabaseError } from '../postgres/server-error.ts';
+import { answerLimitMs } from '../postgres/server-watch.ts';
 import { requireSameNames, type SourceSnapshot, takeSnapshot } from '../postgres/source-snapshot.ts';
 import {
   type DatabaseTarget,
@@ -135,12 +136,6 @@ export interface CreateBackupResult {
 /** How soon the server notices that this process is gone while its session waits for a lock, holding others. */
 const clientCheckMs = 2_000;
 const firstVersionWithClientCheck = 140000;
-
-/**
- * A server that does not say within connect_timeout who waits for locks counts as lost; but one that is merely busy
- * is given this time, however short that is.
- */
-const minAnswerMs = 10_000;
 
 const defaults = { jobs: 2, compressionLevel: 2, lockTimeoutMs: 60_000, maxBlockingMs: 30_000 };
 
@@ -391,7 +386,7 @@ class Run {
       row?.pid ?? '',
       this.#applicationName,
       this.#options.maxBlockingMs ?? defaults.maxBlockingMs,
-      Math.max(minAnswerMs, this.#target.connectTimeoutSeconds * 1000),
+      answerLimitMs(this.#target),
     );
     this.#watcher.failure.catch(error => this.#failure.abort(error));
     const lockTimeoutMs = this.#options.lockTimeoutMs ?? defaults.lockTimeoutMs;

@@ -1,11 +1,12 @@
 // Restores a backup into a new or empty database. Everything that can be checked is checked before the target is
 // touched; a restore that fails leaves the target as it was: a database it created is dropped again, an empty one is
-// emptied again.
+// emptied again. One that is killed leaves its mark in the target, and another goes on with it or begins anew.
 import { PgkeepError, throwIfAborted } from '../base/errors.ts';
 import { analyzeAll } from '../postgres/analyze.ts';
-import { type ArchiveEntry, listArchive } from '../postgres/archive-contents.ts';
+import { type ArchiveEntry, listArchive, listPostData } from '../postgres/archive-contents.ts';
 import { closeClient, openClient, queryRows } from '../postgres/client.ts';
 import { quoteName } from '../postgres/identifiers.ts';
+import { canRepeat, dropRepeated, missingEntries } from '../postgres/post-data-contents.ts';
 import { findPgRestore, type Program } from '../postgres/programs.ts';
 import {
   type DatabaseTarget,
@@ -23,6 +24,8 @@ import type { StorageOptions } from '../storage/storage-options.ts';
 import type { OperationEvent, RunOptions } from './events.ts';
 import { jobsLimits, requireInteger } from './option-check.ts';
 import { ArchiveFile, type Section } from './restore/archive-file.ts';
+import { countTables } from './restore/count-tables.ts';
+import { findLeftover, type Leftover, refuseLeftover, requireSame } from './restore/leftover.ts';
 import { loadInTransaction } from './restore/load-in-transaction.ts';
 import { planLoads, wholeTableTask } from './restore/load-plan.ts';
 import { loadTables } from './restore/load-tables.ts';
@@ -30,6 +33,8 @@ import { checkTarget, openMaintenance, type TargetFacts } from './restore/prefli
 import { SegmentReader } from './restore/segment-reader.ts';
 import { missingSchemas, restorableEntries, selectParts } from './restore/select-parts.ts';
 import { TargetDatabase } from './restore/target-database.ts';
+import { lockTarget } from './restore/target-lock.ts';
+import { markSchema, type RestoreChoices } from './restore/unfinished-restore.ts';
 import { readRanges } from './table-index.ts';
 
 export interface RestoreBackupOptions extends RunOptions {
@@ -57,6 +62,13 @@ export interface RestoreBackupOptions extends RunOptions {
   noPrivileges?: boolean;
   /** Create the roles the backup names and the target lacks (without passwords unless stored). */
   createRoles?: boolean;
+  /**
+   * Go on with a restore into this target that was cut short, of the same backup and with the same options; `latest`
+   * is then the backup it was of. Without such a restore the target is restored into as ever.
+   */
+  resume?: boolean;
+  /** Remove what a restore into this target that was cut short has made, and begin anew. Nothing else is removed. */
+  cleanTarget?: boolean;
   /** Check everything, change nothing; the result says what would be done. */
   dryRun?: boolean;
   /** A folder with PostgreSQL's client programs. */
@@ -67,6 +79,8 @@ export interface RestoreBackupResult {
   backup: string;
   database: string;
   dryRun: boolean;
+  /** Whether this went on with a restore that was cut short. */
+  resumed: boolean;
   tables: number;
   rows: number;
   bytes: number;
@@ -106,6 +120,15 @@ export async function restoreBackup(options: RestoreBackupOptions): Promise<Rest
       '--data-only loads into tables that exist, so nothing can be created with it',
     );
   }
+  if (options.resume && options.cleanTarget) {
+    throw new PgkeepError('OPTION_INVALID', '--resume and --clean-target exclude each other');
+  }
+  if (options.dataOnly && (options.resume || options.cleanTarget)) {
+    throw new PgkeepError(
+      'OPTION_INVALID',
+      '--data-only is one transaction: cut short it leaves nothing to resume or to clean',
+    );
+  }
   requireInteger('jobs', options.jobs, jobsLimits);
   const storage = await openStorage(options.repository, options.storage, options.signal);
   try {
@@ -134,6 +157,9 @@ class Restore {
   readonly #startedAt = Date.now();
   readonly #warnings: string[] = [];
   readonly #applicationName: string;
+  /** Aborted when the server falls silent. */
+  readonly #lost = new AbortController();
+  readonly #signal: AbortSignal;
 
   constructor(options: RestoreBackupOptions, storage: OpenedStorage) {
     this.#options = options;
@@ -142,19 +168,35 @@ class Restore {
     this.#target = readTarget(options.to, this.#environment);
     this.#jobs = options.jobs ?? defaultJobs;
     this.#applicationName = 'pgkeep restore';
+    this.#signal =
+      options.signal === undefined ? this.#lost.signal : AbortSignal.any([options.signal, this.#lost.signal]);
   }
 
   async run(): Promise<RestoreBackupResult> {
+    try {
+      return await this.#run();
+    } catch (error) {
+      // An abort closes the connections, and what that ends is its echo.
+      throwIfAborted(this.#signal);
+      throw error;
+    }
+  }
+
+  async #run(): Promise<RestoreBackupResult> {
     this.#emit({ type: 'phase', phase: 'connect', detail: describeTarget(this.#target) });
-    const source = await this.#openSource();
+    const found = this.#options.resume ? await this.#findLeftover() : undefined;
+    const source = await this.#openSource(found);
     this.#emit({ type: 'phase', phase: 'preflight' });
-    const facts = await this.#preflight(source);
-    const plan = this.#plan(source, facts);
-    if (this.#options.dryRun !== true) await this.#execute(source, facts);
+    const leftover = found ?? (await this.#findLeftover());
+    const resumes = leftover !== undefined && (await this.#checkLeftover(source, leftover));
+    const facts = await this.#preflight(source, leftover !== undefined);
+    const plan = this.#plan(source, facts, leftover, resumes);
+    const resumed = this.#options.dryRun ? resumes : await this.#execute(source, facts, leftover, resumes);
     return {
       backup: source.manifest.backup,
       database: this.#target.database,
       dryRun: this.#options.dryRun === true,
+      resumed,
       tables: source.tables.length,
       rows: this.#options.schemaOnly ? 0 : sum(source.tables, table => table.rows),
       bytes: this.#options.schemaOnly ? 0 : sum(source.tables, table => table.bytes),
@@ -165,9 +207,62 @@ class Restore {
     };
   }
 
-  async #openSource(): Promise<Source> {
+  #findLeftover(): Promise<Leftover | undefined> {
+    return findLeftover(this.#target, this.#options.create ?? false, this.#signal);
+  }
+
+  /**
+   * @returns whether the restore that was cut short is gone on with; otherwise what it made is removed.
+   * @throws PgkeepError TARGET_UNFINISHED when neither was asked for, or another restore than this was begun.
+   */
+  async #checkLeftover(source: Source, leftover: Leftover): Promise<boolean> {
+    const { resume, cleanTarget, create } = this.#options;
+    if (!resume && !cleanTarget) refuseLeftover(leftover, this.#target);
+    if (leftover.kind === 'created') return false;
+    const { restore } = leftover;
+    if (!resume) {
+      if (restore.choices.create === (create ?? false)) return false;
+      throw new PgkeepError(
+        'TARGET_UNFINISHED',
+        `the unfinished restore into ${describeTarget(this.#target)} was begun ${restore.choices.create ? 'with' : 'without'} --create`,
+        { hint: 'clean what it left the same way' },
+      );
+    }
+    const { backup, repository } = source.manifest;
+    requireSame(restore, { backup, repository, choices: this.#choices });
+    if (restore.phase === 'definitions') return false;
+    if (restore.phase !== 'post-data' || (await this.#canRepeatPostData(source))) return true;
+    this.#warn('the unfinished restore cannot be gone on with where it ended, and begins anew');
+    return false;
+  }
+
+  async #canRepeatPostData(source: Source): Promise<boolean> {
+    const selected = new Set(source.entries.map(entry => entry.dumpId));
+    const postData = await listPostData(
+      source.pgRestore.file,
+      source.repository.readSegments(source.manifest.archive.segments),
+      localEnvironment(this.#environment),
+      this.#signal,
+    );
+    return canRepeat(postData.filter(entry => selected.has(entry.dumpId)));
+  }
+
+  get #choices(): RestoreChoices {
+    const { create, tables, schemaOnly, noOwner, noPrivileges } = this.#options;
+    return {
+      create: create ?? false,
+      tables: tables ?? [],
+      schemaOnly: schemaOnly ?? false,
+      noOwner: noOwner ?? false,
+      noPrivileges: noPrivileges ?? false,
+    };
+  }
+
+  async #openSource(leftover: Leftover | undefined): Promise<Source> {
     const { backup, sourceDatabase } = this.#options;
-    const metadata = await findBackup(this.#storage, backup, sourceDatabase, (message, hint) =>
+    // A newer one may have appeared since.
+    const wanted = backup === 'latest' && leftover?.kind === 'marked' ? leftover.restore.backup : backup;
+    const metadata = await findBackup(this.#storage, wanted, sourceDatabase, (message, hint) =>
       this.#warn(message, hint),
     );
     const repository = await Repository.open(this.#storage, this.#options.encryptionKey);
@@ -183,7 +278,7 @@ class Restore {
       pgRestore.file,
       repository.readSegments(manifest.archive.segments),
       localEnvironment(this.#environment),
-      this.#options.signal,
+      this.#signal,
     );
     const { entries, tables } = selectParts(manifest, all, this.#options.tables ?? [], message =>
       this.#warn(message),
@@ -191,11 +286,10 @@ class Restore {
     return { repository, manifest, pgRestore, entries, tables };
   }
 
-  async #preflight(source: Source): Promise<TargetFacts> {
-    const { signal } = this.#options;
+  async #preflight(source: Source, isUnfinished: boolean): Promise<TargetFacts> {
     const client = this.#options.create
-      ? await openMaintenance(this.#target, signal)
-      : await openClient(this.#target, { signal });
+      ? await openMaintenance(this.#target, this.#signal)
+      : await openClient(this.#target, { signal: this.#signal });
     try {
       const facts = await checkTarget(client, this.#target, {
         manifest: source.manifest,
@@ -206,6 +300,7 @@ class Restore {
         noOwner: this.#options.noOwner ?? false,
         noPrivileges: this.#options.noPrivileges ?? false,
         createRoles: this.#options.createRoles ?? false,
+        isUnfinished,
       });
       for (const warning of facts.warnings) this.#warn(warning);
       return facts;
@@ -214,10 +309,19 @@ class Restore {
     }
   }
 
-  #plan(source: Source, facts: TargetFacts): string[] {
+  #plan(source: Source, facts: TargetFacts, leftover: Leftover | undefined, resumes: boolean): string[] {
     const { manifest, tables, entries } = source;
     const { create, schemaOnly, dataOnly } = this.#options;
     const steps: string[] = [];
+    if (leftover !== undefined) {
+      const what =
+        leftover.kind === 'created'
+          ? 'a restore'
+          : `the restore of ${leftover.restore.backup} begun at ${leftover.restore.beganAt}`;
+      const where = describeTarget(this.#target);
+      if (resumes) return [`go on with ${what} into ${where}: what is there already is kept`];
+      steps.push(`remove what ${what} has left in ${where}`);
+    }
     if (facts.missingRoles.length > 0) steps.push(`create the roles ${facts.missingRoles.join(', ')}`);
     if (create)
       steps.push(
@@ -237,40 +341,85 @@ class Restore {
     return steps;
   }
 
-  async #execute(source: Source, facts: TargetFacts): Promise<void> {
-    throwIfAborted(this.#options.signal);
-    if (this.#options.dataOnly) return this.#executeDataOnly(source, facts);
-    if (this.#options.create)
+  /** @returns whether it went on with a restore that was cut short. */
+  async #execute(
+    source: Source,
+    facts: TargetFacts,
+    leftover: Leftover | undefined,
+    resumes: boolean,
+  ): Promise<boolean> {
+    throwIfAborted(this.#signal);
+    if (this.#options.dataOnly) {
+      await this.#executeDataOnly(source, facts);
+      return false;
+    }
+    if (this.#options.create && !resumes)
       this.#emit({ type: 'phase', phase: 'create-database', detail: this.#target.database });
-    const database = await TargetDatabase.prepare({
+    await using database = await TargetDatabase.prepare({
       target: this.#target,
       manifest: source.manifest,
       facts,
-      create: this.#options.create ?? false,
-      noOwner: this.#options.noOwner ?? false,
-      noPrivileges: this.#options.noPrivileges ?? false,
+      choices: this.#choices,
+      leftover,
+      resume: resumes,
+      signal: this.#signal,
+      onLost: error => this.#lost.abort(error),
       warn: (message, hint) => this.#warn(message, hint),
     });
     try {
-      await using archive = await this.#writeArchive(source);
-      this.#emit({ type: 'phase', phase: 'pre-data' });
-      await this.#createSchemas(source.manifest);
-      await this.#section(archive, source, facts, 'pre-data');
-      if (!this.#options.schemaOnly) {
-        this.#emit({ type: 'phase', phase: 'data', detail: `${source.tables.length} tables` });
-        await this.#section(archive, source, facts, 'data');
-        await this.#loadParallel(source);
-      }
-      this.#emit({ type: 'phase', phase: 'post-data' });
-      await this.#section(archive, source, facts, 'post-data');
+      await this.#restoreInto(database, source, facts);
     } catch (error) {
       await database.takeBack();
-      throwIfAborted(this.#options.signal);
+      throwIfAborted(this.#signal);
       throw error;
     }
     // Everything is there now: what fails from here on is told, and nothing is taken back for it.
-    if (!this.#options.schemaOnly) await this.#analyze();
-    await database.finish();
+    try {
+      if (!this.#options.schemaOnly) await this.#analyze();
+    } finally {
+      await database.finish();
+    }
+    return database.resumedFrom !== undefined;
+  }
+
+  async #restoreInto(database: TargetDatabase, source: Source, facts: TargetFacts): Promise<void> {
+    const from = database.resumedFrom;
+    if (from === 'finish') return;
+    await using archive = await this.#writeArchive(source);
+    if (from === undefined) {
+      this.#emit({ type: 'phase', phase: 'pre-data' });
+      await this.#createSchemas(source.manifest);
+      await this.#section(archive, source, facts, 'pre-data');
+    }
+    if (!this.#options.schemaOnly && from !== 'post-data') {
+      this.#emit({ type: 'phase', phase: 'data', detail: `${source.tables.length} tables` });
+      // Before the rows: only once, as it may add rows to tables of extensions.
+      if (from === undefined) {
+        await this.#section(archive, source, facts, 'data');
+        await database.reached('rows');
+      }
+      await this.#loadParallel(source, database);
+    }
+    if (from !== undefined && !this.#options.schemaOnly)
+      await countTables(this.#target, source.tables, this.#jobs, this.#signal);
+    this.#emit({ type: 'phase', phase: 'post-data' });
+    await database.reached('post-data');
+    const entries = from === 'post-data' ? await this.#missingPostData(source) : source.entries;
+    await this.#section(archive, source, facts, 'post-data', entries);
+    await database.reached('finish');
+  }
+
+  /** What of the section a restore that died in it has not restored; what costs little is restored again. */
+  async #missingPostData({ manifest, entries }: Source): Promise<ArchiveEntry[]> {
+    const described = 'missing' in manifest.globals ? [] : manifest.globals.roles;
+    const roles = new Set([...described, ...manifest.roles].map(role => role.name));
+    const client = await openClient(this.#target, { signal: this.#signal });
+    try {
+      await dropRepeated(client);
+      return await missingEntries(client, entries, roles);
+    } finally {
+      await closeClient(client);
+    }
   }
 
   /** Rows in one transaction, committed when pg_restore has added the rest: sequences, large objects. */
@@ -285,18 +434,24 @@ class Restore {
       );
     }
     const totalBytes = sum(tables, table => table.bytes);
-    await loadInTransaction({
-      target: this.#target,
-      applicationName: this.#applicationName,
-      tasks,
-      reader: new SegmentReader({
-        fetch: id => repository.fetchSegment(id),
-        secret: repository.secret,
-      }),
-      signal: this.#options.signal,
-      onProgress: (doneBytes, rows) => this.#emit({ type: 'progress', doneBytes, totalBytes, rows }),
-      beforeCommit: () => this.#section(archive, source, facts, 'data-only'),
-    });
+    const lock = await lockTarget(this.#target, this.#signal);
+    lock.lost.catch(error => this.#lost.abort(error));
+    try {
+      await loadInTransaction({
+        target: this.#target,
+        applicationName: this.#applicationName,
+        tasks,
+        reader: new SegmentReader({
+          fetch: id => repository.fetchSegment(id),
+          secret: repository.secret,
+        }),
+        signal: this.#signal,
+        onProgress: (doneBytes, rows) => this.#emit({ type: 'progress', doneBytes, totalBytes, rows }),
+        beforeCommit: () => this.#section(archive, source, facts, 'data-only'),
+      });
+    } finally {
+      await lock.release();
+    }
     const refreshes = source.entries.filter(entry => entry.kind === 'MATERIALIZED VIEW DATA');
     if (refreshes.length > 0) await this.#section(archive, source, facts, 'post-data', refreshes);
     await this.#analyze();
@@ -304,24 +459,39 @@ class Restore {
 
   async #analyze(): Promise<void> {
     this.#emit({ type: 'phase', phase: 'analyze' });
-    const refused = await analyzeAll(this.#target, this.#jobs, this.#options.signal);
+    const refused = await analyzeAll(this.#target, this.#jobs, markSchema, this.#signal);
     for (const message of refused)
       this.#warn(message, 'all rows are there; the planner lacks statistics of this table');
   }
 
-  async #loadParallel(source: Source): Promise<void> {
+  async #loadParallel(source: Source, database: TargetDatabase): Promise<void> {
     const { manifest, tables, repository } = source;
     const ranges = [];
     for (const table of tables) ranges.push(await readRanges(repository, table));
+    const items = planLoads(tables, ranges, manifest.database.encoding, await database.loaded());
+    const planned = items.flat();
     const totalBytes = sum(tables, table => table.bytes);
+    const totalRows = sum(tables, table => table.rows);
+    // What a restore that was cut short has loaded counts as done.
+    const doneBefore = {
+      bytes: totalBytes - sum(planned, task => task.bytes),
+      rows: totalRows - sum(planned, task => task.rows),
+    };
     await loadTables({
       target: this.#target,
       applicationName: this.#applicationName,
       repository,
-      items: planLoads(tables, ranges, manifest.database.encoding),
+      items,
       jobs: this.#jobs,
-      signal: this.#options.signal,
-      onProgress: (doneBytes, rows) => this.#emit({ type: 'progress', doneBytes, totalBytes, rows }),
+      isMarked: database.isMarked,
+      signal: this.#signal,
+      onProgress: (bytes, rows) =>
+        this.#emit({
+          type: 'progress',
+          doneBytes: doneBefore.bytes + bytes,
+          totalBytes,
+          rows: doneBefore.rows + rows,
+        }),
     });
   }
 
@@ -355,7 +525,7 @@ class Restore {
       jobs: this.#jobs,
       noOwner: this.#options.noOwner ?? false,
       noPrivileges: this.#options.noPrivileges ?? false,
-      signal: this.#options.signal,
+      signal: this.#signal,
     });
   }
 
@@ -363,7 +533,7 @@ class Restore {
   async #createSchemas(manifest: Manifest): Promise<void> {
     const names = missingSchemas(manifest);
     if (names.length === 0) return;
-    const client = await openClient(this.#target);
+    const client = await openClient(this.#target, { signal: this.#signal });
     try {
       for (const name of names) {
         await queryRows(
@@ -373,7 +543,7 @@ class Restore {
         );
       }
     } finally {
-      await client.end();
+      await closeClient(client);
     }
   }
 

@@ -2,15 +2,18 @@
 import type pg from 'pg';
 import { PgkeepError, throwIfAborted } from '../base/errors.ts';
 import { closeClient, openClient, queryRows } from './client.ts';
+import { quoteLiteral } from './identifiers.ts';
 import type { DatabaseTarget } from './target.ts';
 
 /**
+ * @param exceptSchema whose tables are left alone.
  * @returns a sentence for each table that ANALYZE refused: a type's own function may do that, and the rows are there
  * all the same.
  */
 export async function analyzeAll(
   target: DatabaseTarget,
   jobs: number,
+  exceptSchema: string,
   signal: AbortSignal | undefined,
 ): Promise<string[]> {
   const refused: string[] = [];
@@ -22,7 +25,7 @@ export async function analyzeAll(
     const tables = await queryRows(
       first,
       `SELECT c.oid::regclass::text AS name FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-       WHERE c.relkind IN ('r', 'm', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+       WHERE c.relkind IN ('r', 'm', 'p') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', ${quoteLiteral(exceptSchema)})
          AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
        ORDER BY c.relpages DESC`,
       'reading which tables to analyze',

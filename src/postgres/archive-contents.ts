@@ -85,9 +85,33 @@ export async function listArchive(
   env: Readonly<Record<string, string>>,
   signal?: AbortSignal,
 ): Promise<ArchiveEntry[]> {
+  return await list(pgRestore, ['--verbose'], archive, env, signal);
+}
+
+/**
+ * Lists the entries of the post-data section, without what they depend on.
+ * @throws PgkeepError as {@link listArchive}.
+ */
+export async function listPostData(
+  pgRestore: string,
+  archive: AsyncIterable<Buffer>,
+  env: Readonly<Record<string, string>>,
+  signal?: AbortSignal,
+): Promise<ArchiveEntry[]> {
+  // With --verbose the entries of the other sections would be listed too.
+  return await list(pgRestore, ['--section=post-data'], archive, env, signal);
+}
+
+async function list(
+  pgRestore: string,
+  args: readonly string[],
+  archive: AsyncIterable<Buffer>,
+  env: Readonly<Record<string, string>>,
+  signal: AbortSignal | undefined,
+): Promise<ArchiveEntry[]> {
   const result = await runProgram({
     file: pgRestore,
-    args: ['--list', '--verbose'],
+    args: ['--list', ...args],
     env,
     signal,
     onStdin: stdin => feed(stdin, archive),

@@ -3,6 +3,7 @@
 import type pg from 'pg';
 import { PgkeepError } from '../base/errors.ts';
 import { queryRows } from './client.ts';
+import { serverSilent } from './server-error.ts';
 
 const lookEveryMs = 1_000;
 
@@ -30,7 +31,7 @@ export function watchBlocking(
   let isStopped = false;
   const failure = new Promise<never>((_, reject) => {
     const look = async () => {
-      const silence = setTimeout(() => reject(silent(answerWithinMs)), answerWithinMs);
+      const silence = setTimeout(() => reject(serverSilent(answerWithinMs)), answerWithinMs);
       try {
         const waiting = await readWaiting(client, pid, applicationName);
         if (isStopped) return;
@@ -84,16 +85,6 @@ async function readWaiting(
     'watching for sessions that wait on the backup',
   );
   return rows.map(row => ({ pid: row.pid ?? '', query: row.query ?? '', relation: row.relation ?? '' }));
-}
-
-function silent(afterMs: number): PgkeepError {
-  return new PgkeepError(
-    'DATABASE_CONNECTION_LOST',
-    `the server has not answered for ${Math.round(afterMs / 1000)} s`,
-    {
-      hint: 'check the network and the load of the server; connect_timeout says how long to wait for an answer',
-    },
-  );
 }
 
 function blockingError(session: WaitingSession, count: number, waitedMs: number): PgkeepError {

@@ -2,6 +2,7 @@
 import type pg from 'pg';
 import { queryRows } from './client.ts';
 import { quoteLiteral } from './identifiers.ts';
+import { dropSubscriptions } from './subscriptions.ts';
 
 export interface DatabaseObject {
   /** In the words of pg_identify_object, such as `table` or `operator family`. */
@@ -97,14 +98,19 @@ export function describeObjects(objects: readonly DatabaseObject[]): string {
 
 /**
  * Drops everything that is not in `before`.
+ * @param isKept what stays although it is not.
  * @returns what could not be dropped.
  */
 export async function dropObjectsSince(
   client: pg.Client,
   before: readonly DatabaseObject[],
+  isKept: (object: DatabaseObject) => boolean = () => false,
 ): Promise<DatabaseObject[]> {
   const known = new Set(before.map(keyOf));
-  const added = async () => (await listObjects(client)).filter(object => !known.has(keyOf(object)));
+  const added = async () =>
+    (await listObjects(client)).filter(object => !known.has(keyOf(object)) && !isKept(object));
+  // Not to be dropped is reported below.
+  await dropSubscriptions(client, name => known.has(`subscription ${name}`)).catch(() => undefined);
   for (const statement of await defaultPrivilegeResets(client))
     await client.query(statement).catch(() => undefined);
   for (const object of await added()) {

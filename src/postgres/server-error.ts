@@ -89,6 +89,17 @@ export function standbyConflict(
   });
 }
 
+/** The error for a server that has said nothing for too long. */
+export function serverSilent(afterMs: number): PgkeepError {
+  return new PgkeepError(
+    'DATABASE_CONNECTION_LOST',
+    `the server has not answered for ${Math.round(afterMs / 1000)} s`,
+    {
+      hint: 'check the network and the load of the server; connect_timeout says how long to wait for an answer',
+    },
+  );
+}
+
 /** Any error of a driver call: a server's complaint, a lost connection, or one of ours, which passes. */
 export function translateDatabaseError(error: unknown, doing: string): PgkeepError {
   if (error instanceof PgkeepError) return error;

@@ -41,10 +41,10 @@ export function startPgkeep(argv: readonly string[], options: PgkeepOptions = {}
 }
 
 /** Starts another module of the tests the same way. */
-export function startModule(file: string, argument: object): PgkeepProcess {
+export function startModule(file: string, argument: object, env: PgkeepOptions['env'] = {}): PgkeepProcess {
   return watch(
     spawn(process.execPath, [file, JSON.stringify(argument)], {
-      env: { PATH: process.env.PATH },
+      env: { PATH: process.env.PATH, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     }),
   );

@@ -38,18 +38,25 @@ export async function run(invocation: Invocation<'restore'>): Promise<void> {
     noOwner: !options.owner,
     noPrivileges: !options.privileges,
     createRoles: options.createRoles,
+    resume: options.resume,
+    cleanTarget: options.cleanTarget,
     dryRun: options.dryRun,
     programs: options.programs,
     signal,
   };
   if (mustAsk(invocation)) await askWithPlan(operation, invocation);
+  else if (options.cleanTarget && !options.yes && !options.dryRun) {
+    throw new PgkeepError('OPTION_INVALID', '--clean-target removes things, and nobody can be asked here', {
+      hint: 'add --yes; --dry-run says what would be removed',
+    });
+  }
   const result = await restoreWithProgress(operation, invocation);
   if (options.json) printJson(result, io);
   else if (options.dryRun) io.stdout.write(planText(result));
   if (!options.quiet && !options.dryRun) io.stderr.write(restoredText(result, await styleFor(io.stderr, io)));
 }
 
-/** Nothing of the target's own is ever overwritten, so without a terminal nothing needs to be asked. */
+/** Nothing of the target's own is ever overwritten: but for --clean-target, nothing needs to be asked without a terminal. */
 function mustAsk({ options, io }: Invocation<'restore'>): boolean {
   return io.stdin.isTTY === true && io.stderr.isTTY === true && !options.yes && !options.dryRun;
 }
@@ -89,5 +96,6 @@ export function planText(result: RestoreBackupResult): string {
 export function restoredText(result: RestoreBackupResult, style: Style): string {
   const rows = `${formatQuantity(result.tables, 'table')}, ${formatQuantity(result.rows, 'row')}`;
   const size = `${formatBytes(result.bytes)} in ${formatDuration(result.durationMs)}`;
-  return `${style.green('restored')} ${style.bold(result.backup)} into ${result.database}: ${rows}, ${size}\n`;
+  const how = result.resumed ? ' (resumed)' : '';
+  return `${style.green('restored')} ${style.bold(result.backup)} into ${result.database}: ${rows}, ${size}${how}\n`;
 }

@@ -6,12 +6,7 @@ import { type OptionName, optionTable } from './table.ts';
 
 /** What is wrong with the resolved options of a command taken together. */
 export function checkRules(resolved: ReadonlyMap<OptionName, Resolved>): Problem[] {
-  return [
-    ...storageType(resolved),
-    ...oneKey(resolved),
-    ...definitionsOrData(resolved),
-    ...verification(resolved),
-  ];
+  return [...storageType(resolved), ...oneKey(resolved), ...exclusive(resolved), ...verification(resolved)];
 }
 
 function storageType(resolved: ReadonlyMap<OptionName, Resolved>): Problem[] {
@@ -42,13 +37,21 @@ function oneKey(resolved: ReadonlyMap<OptionName, Resolved>): Problem[] {
   ];
 }
 
-function definitionsOrData(resolved: ReadonlyMap<OptionName, Resolved>): Problem[] {
-  const definitions = resolved.get('definitionsOnly');
-  const data = resolved.get('dataOnly');
-  if (definitions?.value !== true || data?.value !== true) return [];
-  return [
-    { source: data.source, message: `cannot be combined with ${definitions.source}`, inConfigFile: false },
-  ];
+const exclusivePairs: readonly (readonly [OptionName, OptionName])[] = [
+  ['definitionsOnly', 'dataOnly'],
+  ['resume', 'cleanTarget'],
+  ['resume', 'dataOnly'],
+  ['cleanTarget', 'dataOnly'],
+];
+
+function exclusive(resolved: ReadonlyMap<OptionName, Resolved>): Problem[] {
+  return exclusivePairs.flatMap(([one, other]) => {
+    const first = resolved.get(one);
+    const second = resolved.get(other);
+    if (first?.value !== true || second?.value !== true) return [];
+    const message = `cannot be combined with ${first.source}`;
+    return [{ source: second.source, message, inConfigFile: false }];
+  });
 }
 
 /** Options of verify that go with one level alone. */

@@ -711,6 +711,22 @@ export const optionTable = {
     group: 'How',
     commands: ['restore', 'cleanup', 'delete'],
   },
+  resume: {
+    type: 'boolean',
+    flags: '--resume',
+    default: false,
+    help: 'go on with a restore into this target that was cut short',
+    group: 'How',
+    commands: ['restore'],
+  },
+  cleanTarget: {
+    type: 'boolean',
+    flags: '--clean-target',
+    default: false,
+    help: 'remove what a restore that was cut short left in this target, and begin anew',
+    group: 'How',
+    commands: ['restore'],
+  },
   yes: {
     type: 'boolean',
     flags: '-y, --yes',

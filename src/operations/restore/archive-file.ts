@@ -1,10 +1,10 @@
-// The schema archive as a private temporary file: pg_restore needs to seek in it. Runs pg_restore over its sections.
-import { createWriteStream } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+// The schema archive as a private temporary file: pg_restore needs to seek in it. The file has lost its name before
+// anything is in it, so that nothing of it stays behind, however this process ends; pg_restore gets it as an open
+// descriptor. Runs pg_restore over the archive's sections.
+import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { pipeline } from 'node:stream/promises';
-import { type ProgramResult, programFailure, runProgram } from '../../base/child-process.ts';
+import { type ProgramResult, type ProgramRun, programFailure, runProgram } from '../../base/child-process.ts';
 import { foreignCode, PgkeepError } from '../../base/errors.ts';
 import type { ArchiveEntry } from '../../postgres/archive-contents.ts';
 import type { Program } from '../../postgres/programs.ts';
@@ -36,23 +36,26 @@ export interface PrintOptions {
   onScript: (script: AsyncIterable<Buffer>) => Promise<void>;
 }
 
+/** How often an archive may be read. */
+const maxReadings = 8;
 const firstMajorWithTransactionTimeout = 17;
 
 export class ArchiveFile implements AsyncDisposable {
-  readonly #folder: string;
+  /** The same file, opened once for each reading: where /dev/fd duplicates a descriptor, its position is shared. */
+  readonly #readings: FileHandle[];
   readonly #program: Program;
 
-  private constructor(folder: string, program: Program) {
-    this.#folder = folder;
+  private constructor(readings: FileHandle[], program: Program) {
+    this.#readings = readings;
     this.#program = program;
   }
 
-  /** Writes the archive out (folder 0700, file 0600). @throws PgkeepError STORAGE_FULL naming the temporary folder. */
+  /** Writes the archive out. @throws PgkeepError STORAGE_FULL naming the temporary folder. */
   static async write(program: Program, contents: AsyncIterable<Buffer>): Promise<ArchiveFile> {
-    const folder = await mkdtemp(path.join(tmpdir(), 'pgkeep-'));
-    const file = new ArchiveFile(folder, program);
+    const [writing, ...readings] = await openNameless(1 + maxReadings);
+    const file = new ArchiveFile(readings, program);
     try {
-      await pipeline(contents, createWriteStream(file.#path, { mode: 0o600 }));
+      for await (const bytes of contents) await writing?.writeFile(bytes);
       return file;
     } catch (error) {
       await file[Symbol.asyncDispose]();
@@ -61,17 +64,13 @@ export class ArchiveFile implements AsyncDisposable {
         hint: 'set TMPDIR to a folder with more space: large objects pass through it',
         cause: error,
       });
+    } finally {
+      await writing?.close();
     }
-  }
-
-  get #path(): string {
-    return path.join(this.#folder, 'schema.dump');
   }
 
   /** @throws PgkeepError PROGRAM_FAILED with the statement that failed. */
   async restoreSection(options: SectionOptions): Promise<void> {
-    const list = path.join(this.#folder, `${options.section}.list`);
-    await writeFile(list, options.entries.map(entry => `${entry.line}\n`).join(''), { mode: 0o600 });
     // Programs from 17 on set transaction_timeout, which older servers do not know and which harms nothing.
     const mustTolerate =
       this.#program.major >= firstMajorWithTransactionTimeout &&
@@ -79,21 +78,14 @@ export class ArchiveFile implements AsyncDisposable {
     const args = [
       `--dbname=dbname='${options.database.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`,
       options.section === 'data-only' ? '--data-only' : `--section=${options.section}`,
-      `--use-list=${list}`,
       ...(mustTolerate ? [] : ['--exit-on-error']),
       // A transaction would end at the first error, also at one that is tolerated.
       ...(options.section === 'data-only' && !mustTolerate ? ['--single-transaction'] : []),
       ...(options.noOwner ? ['--no-owner'] : []),
       ...(options.noPrivileges ? ['--no-privileges'] : []),
       ...(options.section === 'post-data' && options.jobs > 1 ? [`--jobs=${options.jobs}`] : []),
-      this.#path,
     ];
-    const result = await runProgram({
-      file: this.#program.file,
-      args,
-      env: options.env,
-      signal: options.signal,
-    });
+    const result = await this.#read(options.entries, { args, env: options.env, signal: options.signal });
     const isFine =
       result.status === 0 || (mustTolerate && result.status === 1 && saidOnlyTransactionTimeout(result));
     if (isFine) return;
@@ -104,17 +96,12 @@ export class ArchiveFile implements AsyncDisposable {
   /** Prints entries as a script for psql. @throws PgkeepError PROGRAM_FAILED, and what `onScript` throws. */
   async print(options: PrintOptions): Promise<void> {
     const what = options.section ?? 'chosen';
-    const list = path.join(this.#folder, `${what}.list`);
-    await writeFile(list, options.entries.map(entry => `${entry.line}\n`).join(''), { mode: 0o600 });
-    const result = await runProgram({
-      file: this.#program.file,
+    const result = await this.#read(options.entries, {
       args: [
         '--file=-',
         ...(options.section === undefined ? [] : [`--section=${options.section}`]),
-        `--use-list=${list}`,
         ...(options.noOwner ? ['--no-owner'] : []),
         ...(options.noPrivileges ? ['--no-privileges'] : []),
-        this.#path,
       ],
       env: options.env,
       signal: options.signal,
@@ -124,7 +111,44 @@ export class ArchiveFile implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await rm(this.#folder, { recursive: true, force: true });
+    await Promise.all(this.#readings.splice(0).map(reading => reading.close()));
+  }
+
+  /** Runs pg_restore over these entries of the archive. */
+  async #read(
+    entries: readonly ArchiveEntry[],
+    run: Pick<ProgramRun, 'args' | 'env' | 'signal' | 'onStdout'>,
+  ): Promise<ProgramResult> {
+    const archive = this.#readings.pop();
+    if (archive === undefined) throw new PgkeepError('INTERNAL', 'the archive was read too often');
+    const [list, listWriting] = await openNameless(2);
+    try {
+      await listWriting?.writeFile(entries.map(entry => `${entry.line}\n`).join(''));
+      return await runProgram({
+        ...run,
+        file: this.#program.file,
+        args: [...run.args, '--use-list=/dev/fd/4', '/dev/fd/3'],
+        descriptors: [archive.fd, list?.fd ?? -1],
+      });
+    } finally {
+      await Promise.all([archive, list, listWriting].map(handle => handle?.close()));
+    }
+  }
+}
+
+/** Opens a new file so many times, each with a position of its own, and removes its name. */
+async function openNameless(count: number): Promise<FileHandle[]> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'pgkeep-'));
+  const handles: FileHandle[] = [];
+  try {
+    while (handles.length < count)
+      handles.push(await open(path.join(folder, 'archive'), handles.length === 0 ? 'wx+' : 'r+', 0o600));
+    return handles;
+  } catch (error) {
+    await Promise.all(handles.map(handle => handle.close()));
+    throw error;
+  } finally {
+    await rm(folder, { recursive: true, force: true });
   }
 }
 

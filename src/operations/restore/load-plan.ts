@@ -2,6 +2,7 @@
 // together, so that a segment is fetched once.
 import { quoteName, quoteQualified } from '../../postgres/identifiers.ts';
 import type { RangeEntry, Slice, TableEntry } from '../../repository/manifest.ts';
+import type { LoadedRanges } from './unfinished-restore.ts';
 
 /** One COPY ... FROM STDIN. */
 export interface LoadTask {
@@ -10,6 +11,8 @@ export interface LoadTask {
   /** As SQL, quoted: for messages. */
   into: string;
   sql: string;
+  /** The ranges of the table that these rows are. */
+  ranges: LoadedRanges;
   rows: number;
   bytes: number;
   slices: Slice[];
@@ -21,17 +24,20 @@ const bytesPerCopy = 32 * 1024 * 1024;
 /**
  * @param ranges of each table, in order.
  * @param encoding the backup's: COPY text is kept in the source's encoding.
+ * @param loaded is there already and is passed over.
  * @returns items of work, largest tables first; the tasks of an item are done one after the other.
  */
 export function planLoads(
   tables: readonly TableEntry[],
   ranges: readonly RangeEntry[][],
   encoding: string,
+  loaded: readonly LoadedRanges[] = [],
 ): LoadTask[][] {
+  const loadedOf = Map.groupBy(loaded, entry => entry.tableOid);
   const large: LoadTask[] = [];
   const bySegment = new Map<string, LoadTask[]>();
   for (const [index, table] of tables.entries()) {
-    for (const task of tasksOf(index, table, ranges[index] ?? [], encoding)) {
+    for (const task of tasksOf(index, table, ranges[index] ?? [], encoding, loadedOf.get(table.oid) ?? [])) {
       const first = task.slices[0];
       if (first === undefined || first.bytes === first.plainBytes || task.slices.length > 1) {
         large.push(task);
@@ -54,7 +60,7 @@ export function wholeTableTask(
   ranges: readonly RangeEntry[],
   encoding: string,
 ): LoadTask {
-  return mergeTask(index, table, ranges, encoding);
+  return mergeTask(index, table, ranges, 0, encoding);
 }
 
 function* tasksOf(
@@ -62,26 +68,36 @@ function* tasksOf(
   table: TableEntry,
   ranges: readonly RangeEntry[],
   encoding: string,
+  loaded: readonly LoadedRanges[],
 ): Iterable<LoadTask> {
+  const isLoaded = new Uint8Array(ranges.length);
+  for (const { first, last } of loaded) isLoaded.fill(1, first, last + 1);
+  let first = 0;
   let run: RangeEntry[] = [];
-  let runBytes = 0;
-  for (const range of ranges) {
-    if (range.rows === 0) continue;
-    run.push(range);
-    runBytes += range.bytes;
-    if (runBytes >= bytesPerCopy) {
-      yield mergeTask(index, table, run, encoding);
-      run = [];
-      runBytes = 0;
+  let rows = 0;
+  let bytes = 0;
+  for (const [at, range] of ranges.entries()) {
+    if (isLoaded[at] !== 1) {
+      if (run.length === 0) first = at;
+      run.push(range);
+      rows += range.rows;
+      bytes += range.bytes;
     }
+    // A COPY is of neighbours only, so that what it loads can be told by the first and the last.
+    const isEnd = at === ranges.length - 1 || isLoaded[at + 1] === 1;
+    if (bytes < bytesPerCopy && !isEnd) continue;
+    if (rows > 0) yield mergeTask(index, table, run, first, encoding);
+    run = [];
+    rows = 0;
+    bytes = 0;
   }
-  if (run.length > 0) yield mergeTask(index, table, run, encoding);
 }
 
 function mergeTask(
   index: number,
   table: TableEntry,
   ranges: readonly RangeEntry[],
+  first: number,
   encoding: string,
 ): LoadTask {
   const target = table.loadVia ?? table;
@@ -91,8 +107,9 @@ function mergeTask(
     table: index,
     into,
     sql: `COPY ${into}${columns} FROM STDIN WITH (ENCODING '${encoding}')`,
+    ranges: { tableOid: table.oid, first, last: first + ranges.length - 1 },
     rows: ranges.reduce((sum, range) => sum + range.rows, 0),
     bytes: ranges.reduce((sum, range) => sum + range.bytes, 0),
-    slices: ranges.flatMap(range => range.slices),
+    slices: ranges.flatMap(range => (range.rows === 0 ? [] : range.slices)),
   };
 }

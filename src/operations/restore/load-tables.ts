@@ -13,6 +13,8 @@ export interface LoadTablesOptions {
   repository: Repository;
   items: LoadTask[][];
   jobs: number;
+  /** Whether the target bears the mark of the restore, in which loaded ranges are noted. */
+  isMarked: boolean;
   signal: AbortSignal | undefined;
   onProgress: (doneBytes: number, rows: number) => void;
 }
@@ -35,6 +37,7 @@ export async function loadTables(options: LoadTablesOptions): Promise<void> {
     target: toThread(options.target),
     applicationName: options.applicationName,
     secret: options.repository.secret,
+    isMarked: options.isMarked,
   };
   const workers = Math.min(options.jobs, options.items.length);
   if (workers > 0) {

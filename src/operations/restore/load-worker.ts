@@ -8,11 +8,14 @@ import { fromThread, type ThreadTarget } from '../thread-target.ts';
 import { load, loadSettings } from './load.ts';
 import type { LoadTask } from './load-plan.ts';
 import { SegmentReader } from './segment-reader.ts';
+import { noteLoaded } from './unfinished-restore.ts';
 
 export interface LoadWorkerData {
   target: ThreadTarget;
   applicationName: string;
   secret: Uint8Array;
+  /** Whether the target bears the mark of the restore, in which loaded ranges are noted. */
+  isMarked: boolean;
 }
 
 /** What the main thread answers. */
@@ -30,16 +33,26 @@ async function run(data: LoadWorkerData, line: ThreadLine<LoadHost>): Promise<vo
       fetch: async id => takeOver((await line.call('fetch', id)) as ThreadSegment),
       secret: asBuffer(data.secret),
     });
+    let committed: Promise<unknown> = Promise.resolve();
     for (let item = await line.call('next', null); item !== undefined; ) {
       // Asked for before it is needed, so that the server never waits for the answer.
       const ahead = line.call('next', null);
       ahead.catch(() => undefined);
       for (const task of item) {
+        // Sent ahead, as the commit of the one before was: the server answers in order.
+        const begun = data.isMarked ? wire.run('BEGIN', 'beginning to load') : undefined;
+        begun?.catch(() => undefined);
         await load(wire, reader, task);
+        await Promise.all([begun, committed]);
+        if (data.isMarked) {
+          committed = wire.run(`${noteLoaded(task.ranges)}; COMMIT`, `committing rows of ${task.into}`);
+          committed.catch(() => undefined);
+        }
         await line.call('done', { rows: task.rows, bytes: task.bytes });
       }
       item = await ahead;
     }
+    await committed;
   } finally {
     wire.close();
   }

@@ -17,6 +17,8 @@ export interface PreflightOptions {
   noOwner: boolean;
   noPrivileges: boolean;
   createRoles: boolean;
+  /** The target holds an unfinished restore, which is gone on with or removed: it is neither new nor empty. */
+  isUnfinished: boolean;
 }
 
 export interface TargetFacts {
@@ -85,7 +87,9 @@ export async function checkTarget(
       `the target runs PostgreSQL ${me?.shown}, older than the source's ${manifest.server.version}: what it does not know will fail`,
     );
   }
-  if (options.create) await checkCreatable(client, target, isSuperuser || me?.rolcreatedb === 't');
+  if (options.isUnfinished) {
+    // What is there was made by a restore, which found the place fit.
+  } else if (options.create) await checkCreatable(client, target, isSuperuser || me?.rolcreatedb === 't');
   else if (options.dataOnly) await checkRoomForRows(client, options);
   else await checkEmpty(client, target, manifest.options.tables.length > 0);
   if (options.dataOnly) return { versionNumber, isSuperuser, roles: new Set(), missingRoles: [], warnings };

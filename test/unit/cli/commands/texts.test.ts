@@ -193,6 +193,7 @@ const restored: RestoreBackupResult = {
   backup: 'backup-1642684800000-a1b2c3d4',
   database: 'shop_copy',
   dryRun: false,
+  resumed: false,
   tables: 17,
   rows: 203_114,
   bytes: 47_291_904,

@@ -1,0 +1,51 @@
+// Notices that a server has fallen silent or that a connection which idles is gone: neither is seen by whoever sends.
+import type pg from 'pg';
+import { queryRows } from './client.ts';
+import { serverSilent } from './server-error.ts';
+import type { DatabaseTarget } from './target.ts';
+
+const askEveryMs = 1_000;
+/** A server that is merely busy is given this time, however short connect_timeout is. */
+const minAnswerMs = 10_000;
+
+/** How long a server may take to answer a question that costs it nothing before it counts as lost. */
+export function answerLimitMs(target: DatabaseTarget): number {
+  return Math.max(minAnswerMs, target.connectTimeoutSeconds * 1000);
+}
+
+export interface ServerWatch {
+  /** Rejects with DATABASE_CONNECTION_LOST; never resolves. */
+  failure: Promise<never>;
+  stop(): void;
+}
+
+/**
+ * Asks until stopped. The connection may be used for other short statements meanwhile.
+ * @param answerWithinMs a server that takes longer counts as lost.
+ */
+export function watchServer(client: pg.Client, answerWithinMs: number): ServerWatch {
+  let timer: NodeJS.Timeout | undefined;
+  let isStopped = false;
+  const failure = new Promise<never>((_, reject) => {
+    const ask = async () => {
+      const silence = setTimeout(() => isStopped || reject(serverSilent(answerWithinMs)), answerWithinMs);
+      try {
+        await queryRows(client, 'SELECT 1', 'asking whether the server is there');
+        if (!isStopped) timer = setTimeout(ask, askEveryMs);
+      } catch (error) {
+        if (!isStopped) reject(error);
+      } finally {
+        clearTimeout(silence);
+      }
+    };
+    void ask();
+  });
+  failure.catch(() => undefined);
+  return {
+    failure,
+    stop() {
+      isStopped = true;
+      clearTimeout(timer);
+    },
+  };
+}
