@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { PgkeepError } from '../../src/base/errors.ts';
+import { cleanupRepository } from '../../src/operations/cleanup-repository.ts';
 import { listBackups } from '../../src/operations/list-backups.ts';
 import { verifyBackups } from '../../src/operations/verify-backups.ts';
 import { S3Storage } from '../../src/storage/s3/s3-storage.ts';
@@ -298,6 +299,15 @@ test('killed with kill -9 at any moment, it leaves no half backup, and the next 
   const next = await backUp(server, 'shop', repository, { storage });
   expect(next.reusedBytes).toBeGreaterThan(0);
   expect(next.newSegments).toBeLessThanOrEqual(2);
+  // What the killed runs left goes, and nothing else.
+  const cleanup = { repository, storage, encryptionKey: testKey, graceMs: 1_000 };
+  const found = await cleanupRepository(cleanup);
+  expect(found.candidates.keys).toBeGreaterThan(0);
+  await sleep(3_000);
+  const { deleted, problems } = await cleanupRepository(cleanup);
+  expect({ deleted, problems }).toEqual({ deleted: found.candidates, problems: [] });
+  const left = Object.values((await cleanupRepository(cleanup)).candidates);
+  expect(left).toEqual(left.map(() => 0));
   for (const { id } of [...backups, next]) {
     await restoreInto(server, 'restored', repository, { storage, create: true, backup: id });
     await expectSame(server, 'shop', 'restored');
