@@ -1,10 +1,12 @@
 import { expect, test } from 'vitest';
+import { cleanedText, summaryText } from '../../../../src/cli/commands/cleanup.ts';
 import { createdText } from '../../../../src/cli/commands/create.ts';
 import { listText } from '../../../../src/cli/commands/list.ts';
 import { planText, restoredText } from '../../../../src/cli/commands/restore.ts';
 import { shownText } from '../../../../src/cli/commands/show.ts';
 import { styleFor } from '../../../../src/cli/output/style.ts';
 import { verifiedText } from '../../../../src/cli/output/verified.ts';
+import type { CleanupRepositoryResult } from '../../../../src/operations/cleanup-repository.ts';
 import type { CreateBackupResult } from '../../../../src/operations/create-backup.ts';
 import type { RestoreBackupResult } from '../../../../src/operations/restore-backup.ts';
 import type { BackupMetadata } from '../../../../src/repository/metadata.ts';
@@ -211,4 +213,45 @@ test('the plan and the summary of a restore', () => {
     restored backup-1642684800000-a1b2c3d4 into shop_copy: 17 tables, 203,114 rows, 45.1 MiB in 1 min 05 s
     "
   `);
+});
+
+test('what a cleanup did, and why', () => {
+  const backup = { database: 'shop', complete: true };
+  const result: CleanupRepositoryResult = {
+    repository: '/srv/backups',
+    dryRun: false,
+    backups: [
+      {
+        ...backup,
+        id: 'backup-1642684800000-a1b2c3d4',
+        timestamp: '2022-01-20T13:20:00.000Z',
+        stays: true,
+        reason: 'the newest good backup of its database',
+      },
+      {
+        ...backup,
+        id: 'backup-1639484800000-0a1b2c3d',
+        timestamp: '2021-12-14T12:26:40.000Z',
+        stays: false,
+        reason: '37 days older than the newest, beyond 30 days',
+      },
+    ],
+    deleted: { segments: 1200, keys: 3, manifests: 1, verified: 2, bytes: 12_902_400 },
+    candidates: { segments: 1, keys: 0, manifests: 0, verified: 0, bytes: 2048 },
+    problems: [{ code: 'OBJECT_DAMAGED', message: 'backups/b.backup is damaged: it is cut' }],
+    durationMs: 1500,
+    warnings: [],
+  };
+  expect(cleanedText(result, plain) + summaryText(result, plain)).toMatchInlineSnapshot(`
+    "         ID                             TAKEN (UTC)          DATABASE  WHY
+    stays    backup-1642684800000-a1b2c3d4  2022-01-20 13:20:00  shop      the newest good backup of its database
+    deleted  backup-1639484800000-0a1b2c3d  2021-12-14 12:26:40  shop      37 days older than the newest, beyond 30 days
+    deleted 1 backup of 2 backups, and 1,200 segments, 3 keys, 1 unfinished backup, 2 verifications (12.3 MiB) that no backup needed, in 1.5 s
+    waiting until the grace is over: 1 segment (2.00 KiB)
+    left alone because of 1 problem:
+      backups/b.backup is damaged: it is cut [OBJECT_DAMAGED]
+    "
+  `);
+  expect(cleanedText({ ...result, dryRun: true }, plain)).toContain('would go');
+  expect(summaryText({ ...result, dryRun: true }, plain)).toContain('would delete 1 backup of 2 backups');
 });
