@@ -180,6 +180,7 @@ const scenarios: readonly (readonly [string, Scenario])[] = [
   ['a segment that it knows', { isKnown: true, isOld: false, encrypted: true }],
   ['a segment that it finds', { isKnown: false, isOld: false, encrypted: true }],
   ['a run longer than the grace', { isKnown: true, isOld: true, encrypted: true }],
+  ['a long run without encryption', { isKnown: true, isOld: true, encrypted: false }],
   ['a long run that finds a segment', { isKnown: false, isOld: true, encrypted: true }],
   ['the list of a cleanup that died', { isKnown: true, isOld: false, encrypted: true, isMarked: true }],
 ];
