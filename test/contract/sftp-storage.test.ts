@@ -182,6 +182,29 @@ test('a server without the extensions that keep names apart is refused before an
   }
 });
 
+test('a full disk of the server is STORAGE_FULL, what was there stays whole, and it goes on when there is space', async () => {
+  await using small = await startSftpServer({ diskBytes: 3_000_000 });
+  await using opened = closing(new SftpStorage(small.url('repository'), small.login));
+  const { storage } = opened;
+  const stored: string[] = [];
+  let failure: unknown;
+  for (let i = 0; failure === undefined && i < 10; i++) {
+    await storage.put(`a/${i}`, Buffer.alloc(700_000, i), { ifAbsent: i % 2 === 0 }).then(
+      () => stored.push(`a/${i}`),
+      (error: unknown) => {
+        failure = error;
+      },
+    );
+  }
+  expect(failure).toMatchObject({ code: 'STORAGE_FULL', hint: expect.stringContaining('free space') });
+  expect(stored.length).toBeGreaterThan(2);
+  expect(await names(storage, '')).toEqual(stored);
+  for (const [i, name] of stored.entries())
+    expect((await storage.get(name)).equals(Buffer.alloc(700_000, i))).toBe(true);
+  await storage.remove(stored.slice(0, 1));
+  expect(await storage.put('a/again', Buffer.alloc(500_000))).toBe('stored');
+});
+
 test('a server that cannot sync or tell its free space serves as well', async () => {
   await using poor = await startSftpServer({ without: ['fsync', 'statvfs', 'limits'] });
   await using opened = closing(new SftpStorage(poor.url('repository'), poor.login));

@@ -18,6 +18,8 @@ const run = promisify(execFile);
 export interface SftpServerOptions {
   /** Extensions and requests the server shall not know, as in `sftp-server -P`. */
   without?: readonly string[];
+  /** Has the repositories on a disk of their own, of this size, which only the server sees. */
+  diskBytes?: number;
 }
 
 export interface SftpServer extends AsyncDisposable {
@@ -49,7 +51,7 @@ export async function startSftpServer(options: SftpServerOptions = {}): Promise<
     account.name.startsWith('uid') ? userInfo().username : account.name,
   );
   await server.prepare(options);
-  await server.start();
+  await server.start(options.diskBytes);
   return server;
 }
 
@@ -130,11 +132,16 @@ class OpenSshServer implements SftpServer {
       chownSync(this.file(name), uid, gid);
   }
 
-  async start(): Promise<void> {
+  async start(diskBytes?: number): Promise<void> {
     const log = openSync(this.file('log'), 'a');
     const before = this.log().length;
-    const child = spawn(this.#sshd, ['-D', '-e', '-f', this.file('sshd_config')], {
-      ...serverAccount().ids,
+    const { ids } = serverAccount();
+    const command = [this.#sshd, '-D', '-e', '-f', this.file('sshd_config')];
+    const [program = '', ...args] =
+      diskBytes === undefined ? command : onSmallDisk(this.folder, diskBytes, command);
+    const child = spawn(program, args, {
+      // Mounting is for root; the account is taken on afterwards.
+      ...(diskBytes === undefined && ids),
       cwd: '/',
       env: { PATH: '/usr/bin:/bin' },
       stdio: ['ignore', log, log],
@@ -173,4 +180,16 @@ class OpenSshServer implements SftpServer {
     await this.stop();
     await this.#temp.remove();
   }
+}
+
+/** The command in a mount namespace of its own, whose disk at `folder` is gone with it, and run by the servers' account. */
+function onSmallDisk(folder: string, sizeBytes: number, command: readonly string[]): string[] {
+  const { uid, gid } = serverAccount().ids;
+  const isRoot = uid !== undefined && gid !== undefined;
+  const owner = isRoot ? `,uid=${uid},gid=${gid}` : '';
+  const mount = `mount -t tmpfs -o size=${sizeBytes},mode=700${owner} none "$0" && exec "$@"`;
+  const drop = isRoot ? ['setpriv', '--reuid', `${uid}`, '--regid', `${gid}`, '--clear-groups'] : [];
+  // Without root a user namespace gives the right to mount.
+  const namespace = isRoot ? ['--mount'] : ['--mount', '--map-current-user', '--keep-caps'];
+  return ['unshare', ...namespace, 'sh', '-c', mount, folder, ...drop, ...command];
 }
