@@ -53,13 +53,15 @@ interface Scenario {
   encrypted: boolean;
   /** A list that is marked already, by a cleanup that died. */
   isMarked?: boolean;
+  /** Whether the list names what the run brings itself, too; true by default. */
+  isRunListed?: boolean;
 }
 
 const summarize = (manifest: Manifest) => (checksum: string) =>
   sampleMetadata(manifest, { checksum, encrypted: true, storedBytes: 0 });
 
 /** One backup that stays, and leftovers of one that was deleted: all that a new run uses stands in an old list. */
-async function prepare({ isMarked = false, encrypted }: Scenario): Promise<Scene> {
+async function prepare({ isMarked = false, encrypted, isRunListed = true }: Scenario): Promise<Scene> {
   const objects = new Map();
   const ancient = new HeldStorage(objects, { name: 'before', clock: before(100) }, free);
   const repository = await Repository.create(ancient, encrypted ? userKey : null);
@@ -79,9 +81,9 @@ async function prepare({ isMarked = false, encrypted }: Scenario): Promise<Scene
   const manifest = sampleManifest(repository, { database: 'other' });
   const lister = new HeldStorage(objects, { name: 'lister', clock: before(50) }, free);
   const list = await writeGarbageList(lister, {
-    segments: [...refs.map(ref => ref.id), segmentId(repository.secret, added)],
+    segments: [...refs.map(ref => ref.id), ...(isRunListed ? [segmentId(repository.secret, added)] : [])],
     keys: [...earlier.keys, ...(key === null ? [] : [key.id])],
-    manifests: [manifest.backup],
+    manifests: isRunListed ? [manifest.backup] : [],
     verified: [],
   });
   if (isMarked) await lister.put(list.replace('.json', '.deleting'), Buffer.from('{}'));
@@ -180,7 +182,7 @@ const scenarios: readonly (readonly [string, Scenario])[] = [
   ['a segment that it knows', { isKnown: true, isOld: false, encrypted: true }],
   ['a segment that it finds', { isKnown: false, isOld: false, encrypted: true }],
   ['a run longer than the grace', { isKnown: true, isOld: true, encrypted: true }],
-  ['a long run without encryption', { isKnown: true, isOld: true, encrypted: false }],
+  ['a clock that went back', { isKnown: true, isOld: true, encrypted: false, isRunListed: false }],
   ['a long run that finds a segment', { isKnown: false, isOld: true, encrypted: true }],
   ['the list of a cleanup that died', { isKnown: true, isOld: false, encrypted: true, isMarked: true }],
 ];
