@@ -5,10 +5,11 @@ import { cpSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { PgkeepError } from '../../src/base/errors.ts';
+import { cleanupRepository } from '../../src/operations/cleanup-repository.ts';
 import { listBackups } from '../../src/operations/list-backups.ts';
 import { type Effect, withFaults } from '../support/faulty-storage.ts';
 import { psql, type Server, startServer } from '../support/postgres-server.ts';
-import { backupsIn, objectsIn, readBackup, rowsOf } from '../support/repository-contents.ts';
+import { backupsIn, neededObjects, objectsIn, readBackup, rowsOf } from '../support/repository-contents.ts';
 import { backUp, restoreInto, testKey } from '../support/round-trip.ts';
 import { runUnderFaults } from '../support/run-under-faults.ts';
 import { mountSmallDisk } from '../support/small-disk.ts';
@@ -102,10 +103,19 @@ async function expectNextRunReuses(repository: string): Promise<void> {
   expect(readBackup(repository, testKey, id).rows).toEqual(rowsNow);
 }
 
+/** What the killed run left goes, and nothing else. */
+async function expectCleanupLeavesNamed(repository: string): Promise<void> {
+  // The first lists what nothing names, the second deletes it.
+  for (let pass = 0; pass < 2; pass++)
+    await cleanupRepository({ repository, encryptionKey: testKey, graceMs: 0 });
+  const left = [...objectsIn(repository).keys()].filter(name => !name.startsWith('recovery/'));
+  expect(left).toEqual(neededObjects(repository, testKey));
+}
+
 describe('create', () => {
   it.each(['before', 'after'] as const)(
-    'killed %s any request leaves the old backup and no half one, and the next run uses what is there',
-    { timeout: 300_000 },
+    'killed %s any request leaves the old backup and no half one; the next run uses what is there, cleanup takes the rest',
+    { timeout: 900_000 },
     async when => {
       await atEveryRequest(when === 'before' ? 15 : 4, async number => {
         await using repository = makeTempFolder('repository');
@@ -116,7 +126,10 @@ describe('create', () => {
           { ...where, do: 'die', when },
         ]);
         await expectOldWhole(repository.path);
-        if (outcome.isKilled) await expectNextRunReuses(repository.path);
+        if (outcome.isKilled) {
+          await expectNextRunReuses(repository.path);
+          await expectCleanupLeavesNamed(repository.path);
+        }
         return !outcome.isKilled;
       });
     },
@@ -144,7 +157,7 @@ describe('create', () => {
   ];
   it.each(effects)(
     '$title at any request fails the run with its code, leaves no half backup, and the next run is as usual',
-    { timeout: 300_000 },
+    { timeout: 900_000 },
     async ({ effect, code, ofPuts }) => {
       await atEveryRequest(ofPuts ? 4 : 15, async number => {
         await using repository = makeTempFolder('repository');
@@ -202,11 +215,11 @@ describe('create', () => {
       }
       rmSync(repository, { recursive: true });
     }
-  }, 300_000);
+  }, 900_000);
 });
 
 describe('restore', () => {
-  it('killed at any request leaves the repository as it was', { timeout: 300_000 }, async () => {
+  it('killed at any request leaves the repository as it was', { timeout: 900_000 }, async () => {
     await atEveryRequest(10, async number => {
       const outcome = await runUnderFaults(
         'restoreBackup',
@@ -232,7 +245,7 @@ describe('restore', () => {
   });
 
   it('with a storage that does not answer, at any request, fails with that code and takes back what it made', {
-    timeout: 300_000,
+    timeout: 900_000,
   }, async () => {
     await atEveryRequest(10, async number => {
       using storage = withFaults(base.path, [{ number, do: 'fail', code: 'STORAGE_UNREACHABLE' }]);
@@ -250,5 +263,26 @@ describe('restore', () => {
       return false;
     });
     expect(objectsIn(base.path)).toEqual(oldObjects);
+  });
+});
+
+describe('verify', () => {
+  it('killed at any request changes nothing but its own record', { timeout: 900_000 }, async () => {
+    await using repository = makeTempFolder('repository');
+    cpSync(base.path, repository.path, { recursive: true });
+    await atEveryRequest(8, async number => {
+      const outcome = await runUnderFaults(
+        'verifyBackups',
+        { repository: repository.path, encryptionKey: testKey },
+        [{ number, do: 'die', when: 'before' }],
+      );
+      const found = [...objectsIn(repository.path)].filter(([name]) => !name.startsWith('verified/'));
+      expect(new Map(found)).toEqual(oldObjects);
+      expect(outcome.error).toBeUndefined();
+      return !outcome.isKilled;
+    });
+    expect(await listBackups({ repository: repository.path })).toMatchObject([
+      { id: oldId, verified: { valid: true } },
+    ]);
   });
 });

@@ -36,18 +36,17 @@ export interface FaultyOutcome {
 
 /**
  * Runs one operation to its end, or to the fault that kills it.
+ * @param env added to the environment of the process.
  * @throws Error with what the process said when it ended otherwise.
  */
 export async function runUnderFaults<Name extends keyof Operations>(
   operation: Name,
   options: FaultyRun<Name>['options'],
   faults: readonly Fault[] = [],
+  env: Readonly<Record<string, string>> = {},
 ): Promise<FaultyOutcome> {
-  const { exitCode, signal, out, err } = await startModule(import.meta.filename, {
-    operation,
-    options,
-    faults,
-  }).ended;
+  const run: FaultyRun<Name> = { operation, options, faults };
+  const { exitCode, signal, out, err } = await startModule(import.meta.filename, run, env).ended;
   if (signal === 'SIGKILL') return { isKilled: true, requests: [], happened: [] };
   if (exitCode !== 0) throw new Error(`${operation} ended with ${signal ?? exitCode}: ${err}`);
   return JSON.parse(out) as FaultyOutcome;
