@@ -1,13 +1,14 @@
 // Gives every reader of the repository's objects bytes that are not what was written, thousands of times, and prints what
 // came of it as JSON: a program, so that its memory can be measured and a hang can be ended. The argument is a Fuzz as JSON.
 
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { PgkeepError } from '../../src/base/errors.ts';
 import { encode } from '../../src/codec/codec.ts';
 import { seal } from '../../src/crypto/seal.ts';
 import { readRanges } from '../../src/operations/table-index.ts';
+import { readGarbageList, writeGarbageList } from '../../src/repository/garbage.ts';
 import {
   descriptorName,
   keyName,
@@ -44,7 +45,7 @@ export interface FuzzOutcome {
   /** What was neither read nor refused with a code of its own. */
   failures: { reader: string; case: number; error: string }[];
   maxRssMb: number;
-  slowestMs: number;
+  slowestCpuMs: number;
 }
 
 const userKey = '0123456789abcdef'.repeat(4);
@@ -94,6 +95,12 @@ async function readers(keyText: string | null): Promise<Reader[]> {
     for (const table of read.tables) await readRanges(opened, table);
     for await (const bytes of opened.readSegments(read.archive.segments)) bytes.length;
   };
+  const garbage = await writeGarbageList(storage, {
+    segments: [segment],
+    keys: [randomBytes(16).toString('hex')],
+    manifests: [metadata.id],
+    verified: [metadata.id],
+  });
   const verification: VerificationRecord = {
     backupId: metadata.id,
     checksum: metadata.checksum,
@@ -132,6 +139,7 @@ async function readers(keyText: string | null): Promise<Reader[]> {
     ...(key === null
       ? []
       : [await object(keyName(key.id), json, async () => (await open()).dataKey(key.id), bombs)]),
+    await object(garbage, json, () => readGarbageList(storage, garbage), bombs),
     await object(segmentName(segment), [mutateBytes], async () => (await open()).readSegment(segment)),
     await object(manifestObject, [mutateBytes], () => readWhole(metadata)),
     {
@@ -270,8 +278,13 @@ function mutateLine(random: Random, bytes: Buffer): Buffer {
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
 
+function cpuMs(since: NodeJS.CpuUsage): number {
+  const { user, system } = process.cpuUsage(since);
+  return (user + system) / 1000;
+}
+
 async function fuzz({ seed, cases }: Fuzz): Promise<FuzzOutcome> {
-  const outcome: FuzzOutcome = { cases: 0, outcomes: {}, failures: [], maxRssMb: 0, slowestMs: 0 };
+  const outcome: FuzzOutcome = { cases: 0, outcomes: {}, failures: [], maxRssMb: 0, slowestCpuMs: 0 };
   for (const keyText of [userKey, null]) {
     for (const reader of await readers(keyText)) {
       const random = seededRandom(seed);
@@ -281,13 +294,13 @@ async function fuzz({ seed, cases }: Fuzz): Promise<FuzzOutcome> {
         const bytes = given[number]?.() ?? mutate(random, reader.bytes);
         // What earlier cases left behind is not what reading takes.
         if (number < given.length || number % 50 === 0) collectGarbage();
-        const started = performance.now();
+        const started = process.cpuUsage();
         const result = await reader.read(bytes).then(
           () => 'read',
           (error: unknown) => error,
         );
         outcome.cases++;
-        outcome.slowestMs = Math.max(outcome.slowestMs, performance.now() - started);
+        outcome.slowestCpuMs = Math.max(outcome.slowestCpuMs, cpuMs(started));
         const isFine =
           result === 'read' ||
           (result instanceof PgkeepError && result.code !== 'INTERNAL' && result.message.length < 1000);
