@@ -2,6 +2,7 @@
 import { type ErrorData, errorToData, type PgkeepError, throwIfAborted } from '../base/errors.ts';
 import { storageNow } from '../repository/garbage.ts';
 import { collectGarbage, type GarbageCounts } from '../repository/garbage-collection.ts';
+import { findKnownDamage } from '../repository/known-damage.ts';
 import { removeBackup } from '../repository/remove-backup.ts';
 import { Repository, readAllMetadata } from '../repository/repository.ts';
 import { applyRetention, type RetentionDecision } from '../repository/retention.ts';
@@ -123,7 +124,7 @@ interface Decided {
   /** Metadata that cannot be read. */
   damaged: PgkeepError[];
   warnings: PgkeepError[];
-  /** The newest good backup of the database that a backup is of. */
+  /** The newest good backup of the database that a backup is of; one that is not damaged, if there is any. */
   newestGood: (id: string) => string[];
 }
 
@@ -134,10 +135,11 @@ async function decide(
 ): Promise<Decided> {
   const { backups, damaged } = await readAllMetadata(storage);
   const verifications = await readVerifications(storage);
+  const knownDamage = await findKnownDamage(storage, backups, verifications.records);
   const candidates = backups.map(metadata => {
     const { id, database, timestamp, complete } = metadata;
     const verified = countsAsVerified(verifications.records.get(id), metadata);
-    return { id, database, timestamp, complete, verified };
+    return { id, database, timestamp, complete, verified, damaged: knownDamage.has(id) };
   });
   const decisions = applyRetention(candidates, { keepDays, keepLast }, nowMs);
   return {
@@ -156,9 +158,10 @@ async function decide(
     warnings: verifications.damaged,
     newestGood: id => {
       const database = decisions.find(({ backup }) => backup.id === id)?.backup.database;
-      const newest = decisions.find(
+      const good = decisions.filter(
         ({ backup, stays }) => stays && backup.complete && backup.database === database,
       );
+      const newest = good.find(({ backup }) => !backup.damaged) ?? good[0];
       return newest === undefined ? [] : [newest.backup.id];
     },
   };

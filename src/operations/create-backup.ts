@@ -165,6 +165,7 @@ const unreadable = new Set<ErrorCode>([
   'OBJECT_DAMAGED',
   'REPOSITORY_MISMATCH',
   'REPOSITORY_UNSUPPORTED',
+  'RECIPIENT_UNSUPPORTED',
 ]);
 
 /** The oldest whose catalog and functions are as used here. */

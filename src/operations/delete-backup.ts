@@ -1,9 +1,11 @@
 // Deletes one backup, whatever its age. Needs no key: what only it needed is collected by cleanups.
 import { PgkeepError } from '../base/errors.ts';
 import { isBackupId } from '../repository/backup-id.ts';
+import { findKnownDamage } from '../repository/known-damage.ts';
 import { metadataName } from '../repository/layout.ts';
 import { lastGood, removeBackup } from '../repository/remove-backup.ts';
 import { readAllMetadata } from '../repository/repository.ts';
+import { readVerifications } from '../repository/verification.ts';
 import { openStorage } from '../storage/open-storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
 
@@ -13,7 +15,7 @@ export interface DeleteBackupOptions {
   storage?: StorageOptions | undefined;
   /** An id; not `latest`. */
   backup: string;
-  /** Deletes the last good backup of its database too, and one whose metadata cannot be read. */
+  /** Deletes the last good backup of its database too, also if the others are damaged, and one whose metadata cannot be read. */
   force?: boolean;
   /** Checks everything and changes nothing. */
   dryRun?: boolean;
@@ -25,7 +27,7 @@ export interface DeleteBackupResult {
   /** `null` when the metadata cannot be read. */
   database: string | null;
   timestamp: string | null;
-  /** Whether its database has no good backup without it. */
+  /** Whether its database has no good backup without it, or none that is not damaged. */
   wasLastGood: boolean;
   dryRun: boolean;
 }
@@ -54,9 +56,13 @@ export async function deleteBackup(options: DeleteBackupOptions): Promise<Delete
         hint: 'see what there is with: pgkeep list',
       });
     }
-    const others = backups
-      .filter(backup => backup.id !== id && backup.complete && backup.database === metadata?.database)
-      .map(backup => backup.id);
+    const ofDatabase = backups.filter(backup => backup.complete && backup.database === metadata?.database);
+    const { records } = await readVerifications(storage, new Set(ofDatabase.map(backup => backup.id)));
+    const knownDamage = await findKnownDamage(storage, ofDatabase, records);
+    // One that is damaged does not take the place of one that is not.
+    const others = ofDatabase
+      .map(backup => backup.id)
+      .filter(other => other !== id && (!knownDamage.has(other) || knownDamage.has(id)));
     const wasLastGood = metadata?.complete === true && others.length === 0;
     if (wasLastGood && !force) throw lastGood(id);
     if (!dryRun) await removeBackup(storage, id, force || metadata?.complete !== true ? [] : others);

@@ -234,7 +234,11 @@ async function markedObjects(
       if (!(error instanceof PgkeepError)) throw error;
       // The list goes before its mark, once all is deleted.
       if (error.code === 'OBJECT_MISSING') continue;
-      if (error.code === 'OBJECT_DAMAGED') throw conflict(name);
+      if (error.code === 'OBJECT_DAMAGED')
+        throw conflict(
+          name,
+          `a cleanup is deleting what ${name} lists, which is damaged and may list anything`,
+        );
       throw error;
     }
     for (const id of contents.segments) segments.add(id);
@@ -276,13 +280,14 @@ export async function forEachAtOnce<T>(
   if (failures.length > 0) throw failures[0];
 }
 
-function conflict(name: string): PgkeepError {
-  return new PgkeepError(
-    'CLEANUP_CONFLICT',
-    `a cleanup deleted or is deleting ${name}, which this backup needs`,
-    {
-      hint: 'run again; --grace of cleanup must be longer than the longest backup takes',
-      context: { object: name },
-    },
-  );
+function conflict(
+  name: string,
+  message = `a cleanup deleted or is deleting ${name}, which this backup needs`,
+): PgkeepError {
+  return new PgkeepError('CLEANUP_CONFLICT', message, {
+    hint:
+      'run again; --grace of cleanup must be longer than the longest backup takes. If no cleanup is running, ' +
+      'one was killed: pgkeep cleanup --grace 1m ends what it began',
+    context: { object: name },
+  });
 }

@@ -195,7 +195,7 @@ export class Repository {
     return key;
   }
 
-  /** @throws PgkeepError OBJECT_MISSING, OBJECT_DAMAGED, KEY_WRONG. */
+  /** @throws PgkeepError OBJECT_MISSING, OBJECT_DAMAGED, RECIPIENT_UNSUPPORTED. */
   dataKey(id: string): Promise<DataKey> {
     let key = this.#dataKeys.get(id);
     if (key === undefined) {
@@ -292,6 +292,15 @@ export class Repository {
         context: { object: name },
       });
     }
+    if (!this.encrypted && manifest.keys.length > 0) {
+      throw new PgkeepError(
+        'OBJECT_DAMAGED',
+        `${name} is damaged: it lists keys, and its repository has none`,
+        {
+          context: { object: name },
+        },
+      );
+    }
     return manifest;
   }
 
@@ -317,11 +326,26 @@ export class Repository {
     } catch (error) {
       if (!(error instanceof PgkeepError)) throw error;
       const { code, message, hint, context } = error;
-      throw new PgkeepError(code, message, {
+      const details = {
         ...(hint !== undefined && { hint }),
         context: { ...context, object: name },
         cause: error,
-      });
+      };
+      // The user's key is right: it opened the repository.
+      if (code === 'KEY_WRONG') {
+        throw new PgkeepError(
+          'OBJECT_DAMAGED',
+          `${name} is damaged: it is not for the key that opens its repository`,
+          {
+            context: { object: name },
+            cause: error,
+          },
+        );
+      }
+      if (code === 'RECIPIENT_UNSUPPORTED') {
+        throw new PgkeepError(code, `${name} has no recipient of a kind this version knows`, details);
+      }
+      throw new PgkeepError(code, message, details);
     }
   }
 }

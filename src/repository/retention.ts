@@ -1,5 +1,5 @@
 // Which backups stay: a pure rule over what the metadata say. Whatever the clocks did, the newest good backup of a
-// database and its newest verified one stay.
+// database, its newest verified one, and the newest that is not known to be damaged stay.
 import { formatQuantity } from '../base/units.ts';
 
 /** What the rule looks at. */
@@ -12,6 +12,8 @@ export interface RetainedBackup {
   complete: boolean;
   /** Whether the last verification of its rows succeeded. */
   verified: boolean;
+  /** Whether it is known not to be whole: it takes no other's place. */
+  damaged: boolean;
 }
 
 export interface RetentionRules {
@@ -56,6 +58,7 @@ function decideDatabase<B extends RetainedBackup>(
   const isAhead = (backup: B) => Date.parse(backup.timestamp) > nowMs + dayMs;
   const good = sorted.filter(backup => backup.complete && !isAhead(backup));
   const newestVerified = good.find(backup => backup.verified);
+  const sound = good.filter(backup => !backup.damaged);
   const ages = agesOf(sorted, good, Math.max(rules.keepDays, longestGapDays) * dayMs);
   return sorted.map(backup => {
     const keep = (reason: string) => ({ backup, stays: true, reason });
@@ -63,8 +66,9 @@ function decideDatabase<B extends RetainedBackup>(
     if (good.length === 0) return keep('its database has no good backup');
     if (backup === good[0]) return keep('the newest good backup of its database');
     if (backup === newestVerified) return keep('the newest verified backup of its database');
-    const place = good.indexOf(backup);
-    if (place >= 0 && place < rules.keepLast) return keep(`one of the newest ${rules.keepLast}`);
+    if (backup === sound[0]) return keep('the newest good backup of its database that is not damaged');
+    const isNewest = (ones: readonly B[]) => ones.slice(0, rules.keepLast).includes(backup);
+    if (isNewest(good) || isNewest(sound)) return keep(`one of the newest ${rules.keepLast}`);
     const days = (ages.get(backup) ?? 0) / dayMs;
     const limit = `${formatQuantity(rules.keepDays, 'day')}`;
     const age = formatQuantity(Math.floor(days), 'day');

@@ -1,6 +1,6 @@
 // Adds segments to a repository during one run: knows what is there already, stores what is not, and counts both.
 
-import { PgkeepError } from '../base/errors.ts';
+import { type ErrorCode, PgkeepError } from '../base/errors.ts';
 import { type DataKey, sealedHeadBytes, sealedKeyId } from '../crypto/seal.ts';
 import { segmentName } from './layout.ts';
 import type { Manifest, SegmentRef } from './manifest.ts';
@@ -213,9 +213,17 @@ export class SegmentStore {
   }
 }
 
-/** Whether an error says that what was read is damaged or not there. */
+const losses: ReadonlySet<ErrorCode> = new Set([
+  'OBJECT_DAMAGED',
+  'OBJECT_MISSING',
+  // What says to be of another format is as often damaged there, and what replaces it has the same contents.
+  'REPOSITORY_UNSUPPORTED',
+  'RECIPIENT_UNSUPPORTED',
+]);
+
+/** Whether an error says that what was read is damaged, not there, or nothing to build upon. */
 function isLoss(error: unknown): error is PgkeepError {
-  return error instanceof PgkeepError && (error.code === 'OBJECT_DAMAGED' || error.code === 'OBJECT_MISSING');
+  return error instanceof PgkeepError && losses.has(error.code);
 }
 
 function isAbsence(error: PgkeepError, name: string): boolean {

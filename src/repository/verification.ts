@@ -130,6 +130,14 @@ export function countsAsVerified(
   return record?.valid === true && record.lastFull !== null && record.checksum === metadata.checksum;
 }
 
+/** Whether the last verification of a backup found something wrong with it. */
+export function wasFoundDamaged(
+  record: VerificationRecord | undefined,
+  metadata: Pick<BackupMetadata, 'checksum'>,
+): boolean {
+  return record?.valid === false && record.checksum === metadata.checksum;
+}
+
 /** @throws PgkeepError OBJECT_DAMAGED when the object is not the verification of the backup it is named for. */
 export function parseVerification(id: string, bytes: Buffer): VerificationRecord {
   const name = verifiedName(id);

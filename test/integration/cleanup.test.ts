@@ -8,6 +8,8 @@ import { cleanupRepository } from '../../src/operations/cleanup-repository.ts';
 import { deleteBackup } from '../../src/operations/delete-backup.ts';
 import { listBackups } from '../../src/operations/list-backups.ts';
 import { verifyBackups } from '../../src/operations/verify-backups.ts';
+import { writeGarbageList } from '../../src/repository/garbage.ts';
+import { LocalStorage } from '../../src/storage/local/local-storage.ts';
 import { runCli, testIo } from '../support/cli-io.ts';
 import type { DyingCreate } from '../support/dying-create.ts';
 import { expectSame } from '../support/fault-database.ts';
@@ -328,6 +330,61 @@ it('backups and cleanups without grace at once: whatever is listed in the end ca
   expect([...codes].filter(code => code !== 'CLEANUP_CONFLICT')).toEqual([]);
   for (let round = 0; round < 3; round++) await cleanup(repository);
   await expectNamedOnly(repository);
+});
+
+it('a backup that meets the mark of a cleanup that was killed fails, and says how to end what that one began', async () => {
+  const repository = newFolder();
+  await makeHistory(repository, 1);
+  const segments = filesIn(repository)
+    .filter(name => name.startsWith('segments/'))
+    .map(name => name.slice(-64));
+  const list = await writeGarbageList(new LocalStorage(repository), {
+    segments,
+    keys: [],
+    manifests: [],
+    verified: [],
+  });
+  writeFileSync(join(repository, list.replace(/json$/, 'deleting')), '{}');
+  const conflict = { code: 'CLEANUP_CONFLICT', hint: expect.stringContaining('pgkeep cleanup --grace 1m') };
+  await expect(backUp(server, 'shop', repository)).rejects.toMatchObject(conflict);
+  // Damaged, it may list anything.
+  writeFileSync(join(repository, list), '');
+  await expect(backUp(server, 'shop', repository)).rejects.toMatchObject(conflict);
+  await cleanup(repository);
+  await backUp(server, 'shop', repository);
+  await expectAllVerify(repository);
+});
+
+describe('a backup that is known to be damaged', () => {
+  const damages: [string, (repository: string, id: string) => Promise<unknown>][] = [
+    ['as it has no manifest', async (repository, id) => rmSync(join(repository, 'backups', `${id}.backup`))],
+    [
+      'by its last verification',
+      async (repository, id) => {
+        const file = join(repository, 'backups', `${id}.backup`);
+        writeFileSync(file, readFileSync(file).subarray(1));
+        await verifyBackups({ repository, encryptionKey: testKey, backup: id });
+      },
+    ],
+  ];
+
+  it.each(damages)('%s takes no other backup’s place', async (_, damage) => {
+    const repository = newFolder();
+    const [oldest, older, newest] = await makeHistory(repository, 3);
+    await damage(repository, newest?.id ?? '');
+    const { backups } = await cleanup(repository);
+    expect(backups.map(({ id, stays }) => ({ id, stays }))).toEqual([
+      { id: newest?.id, stays: true },
+      { id: older?.id, stays: true },
+      { id: oldest?.id, stays: false },
+    ]);
+    if (older === undefined || newest === undefined) throw new Error('there are three');
+    await expect(deleteBackup({ repository, backup: older.id })).rejects.toMatchObject({
+      code: 'LAST_GOOD_BACKUP',
+    });
+    await deleteBackup({ repository, backup: newest.id });
+    await expectRestores(repository, older);
+  });
 });
 
 describe('delete', () => {

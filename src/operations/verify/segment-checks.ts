@@ -202,6 +202,7 @@ export class SegmentChecks {
   }
 }
 
+/** What says to be of a newer format may be whole; a backup that needs its contents stores them anew anyhow. */
 function isDamage(bad: BadSegment | undefined): boolean {
-  return bad !== undefined && ['OBJECT_DAMAGED', 'REPOSITORY_UNSUPPORTED'].includes(bad.error.code);
+  return bad?.error.code === 'OBJECT_DAMAGED';
 }

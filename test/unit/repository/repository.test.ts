@@ -378,6 +378,17 @@ describe('manifests', () => {
     await expect(repository.readManifest(metadata)).rejects.toMatchObject({ code: 'REPOSITORY_UNSUPPORTED' });
   });
 
+  test('that list keys in a repository that has none are damaged', async () => {
+    const plain = await Repository.create(storage, null);
+    const manifest = sampleManifest(plain, { change: { keys: ['0'.repeat(32)] } });
+    await plain.writeManifest(manifest, null);
+    const object = await storage.get(manifestName(manifest.backup));
+    await expect(plain.openManifest(manifest.backup, object)).rejects.toMatchObject({
+      code: 'OBJECT_DAMAGED',
+      message: expect.stringContaining('keys'),
+    });
+  });
+
   test('of another repository are a mismatch', async () => {
     const repository = await Repository.create(storage, key);
     const { metadata } = await storeSample(repository, { change: { repository: 'another' } });

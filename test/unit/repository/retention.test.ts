@@ -17,6 +17,7 @@ function backup(daysAgo: number, change: Partial<RetainedBackup> = {}): Retained
     timestamp: new Date(now - daysAgo * dayMs).toISOString(),
     complete: true,
     verified: false,
+    damaged: false,
     ...change,
   };
 }
@@ -54,6 +55,13 @@ describe('a backup', () => {
     const backups = [...daily(45), verified, older];
     expect(going(backups)).toContain(older);
     expect(going(backups)).not.toContain(verified);
+  });
+
+  test('stays as the newest that is not damaged, however old, as damaged ones take no place', () => {
+    const damaged = [backup(0, { damaged: true }), backup(1, { damaged: true })];
+    const [sound, older] = [backup(50), backup(60)];
+    expect(going([...damaged, sound, older], { keepDays: 0 })).toEqual([damaged[1], older]);
+    expect(going([...damaged, sound, older], { keepDays: 0, keepLast: 2 })).toEqual([]);
   });
 
   test('is judged among those of its own database', () => {
@@ -147,6 +155,7 @@ describe('whatever the history, the clocks and the rules', () => {
           database: next() < 0.7 ? 'shop' : 'other',
           complete: next() < 0.8,
           verified: next() < 0.2,
+          damaged: next() < 0.2,
         });
       });
       const nowMs = now + (clock + next()) * dayMs;
@@ -161,6 +170,11 @@ describe('whatever the history, the clocks and the rules', () => {
         const kept = good.filter(one => !gonners.includes(one));
         expect(kept[0]).toBe(good[0]);
         expect(kept.find(one => one.verified)).toBe(good.find(one => one.verified));
+        const sound = good.filter(one => !one.damaged);
+        expect(kept.find(one => !one.damaged)).toBe(sound[0]);
+        expect(kept.filter(one => !one.damaged).length).toBeGreaterThanOrEqual(
+          Math.min(sound.length, rules.keepLast),
+        );
         expect(kept.length).toBeGreaterThanOrEqual(Math.min(good.length, rules.keepLast));
         if (good.length === 0) expect(gonners.filter(one => one.database === database)).toEqual([]);
       }

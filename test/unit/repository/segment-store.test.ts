@@ -169,6 +169,14 @@ describe('a segment', () => {
       'flipped in its key id',
       (object: Buffer) => Buffer.from(object.map((byte, at) => (at === 10 ? byte ^ 4 : byte))),
     ],
+    [
+      'flipped in its format',
+      (object: Buffer) => Buffer.from(object.map((byte, at) => (at === 7 ? byte ^ 4 : byte))),
+    ],
+    [
+      'flipped in its suite',
+      (object: Buffer) => Buffer.from(object.map((byte, at) => (at === 8 ? byte ^ 4 : byte))),
+    ],
     ['cut', (object: Buffer) => object.subarray(0, 50)],
     ['empty', () => Buffer.alloc(0)],
     ['filled with zeros', (object: Buffer) => Buffer.alloc(object.length)],
@@ -179,6 +187,42 @@ describe('a segment', () => {
     const again = await store.store(contents);
     expect((await readBack([again])).equals(contents)).toBe(true);
     expect(store.totals).toMatchObject({ newSegments: 1, reusedSegments: 0 });
+  });
+
+  test.each([7, 8])(
+    'of a backup that is known is replaced when byte %i of its header is flipped',
+    async at => {
+      const earlier = new SegmentStore(repository, key, 2);
+      const ref = await earlier.store(contents);
+      const object = readFileSync(fileOf(ref.id));
+      object[at] = (object[at] ?? 0) ^ 4;
+      writeFileSync(fileOf(ref.id), object);
+      const store = await newRun();
+      store.learn(sampleManifest(repository, { change: { keys: earlier.keys } }), [ref]);
+      expect((await readBack([await store.store(contents)])).equals(contents)).toBe(true);
+      expect(store.totals).toMatchObject({ newSegments: 1, reusedSegments: 0 });
+    },
+  );
+
+  test.each([
+    ['for another key', /("recipient": ")./, 'OBJECT_DAMAGED'],
+    ['of a kind unknown', /("type": ")k/, 'RECIPIENT_UNSUPPORTED'],
+  ])('whose key is %s is replaced, and nobody is told that the key given is wrong', async (_, part, code) => {
+    const ref = await new SegmentStore(repository, key, 2).store(contents);
+    const file = join(repository.storage.location, keyName(key?.id ?? ''));
+    const text = readFileSync(file, 'utf8');
+    writeFileSync(
+      file,
+      text.replace(part, (found, before: string) => `${before}${found.endsWith('0') ? '1' : '0'}`),
+    );
+    repository = await Repository.open(repository.storage, userKey);
+    await expect(repository.dataKey(key?.id ?? '')).rejects.toMatchObject({
+      code,
+      message: expect.stringContaining(keyName(key?.id ?? '')),
+    });
+    const store = await newRun();
+    expect(await store.find(ref.id)).toBeUndefined();
+    expect((await readBack([await store.store(contents)])).equals(contents)).toBe(true);
   });
 
   test('whose key is gone is replaced', async () => {
