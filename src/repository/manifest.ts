@@ -198,6 +198,8 @@ export function formatRanges(ranges: readonly RangeEntry[]): string {
 const hex64 = matching(/^[0-9a-f]{64}$/);
 const oid = matching(/^\d{1,10}$/);
 const texts = listOf(isText);
+/** Of what a reader must know; unknown ones stand in messages. */
+const featureName = matching(/^[\w.-]{1,64}$/);
 const named = { schema: isText, name: isText };
 /** No segment has more plain bytes; decoding refuses them too. */
 const maxPlainBytes = 64 * 1024 * 1024;
@@ -343,7 +345,7 @@ const manifestShape = also<Manifest>(
  * @throws PgkeepError OBJECT_DAMAGED, naming the field; REPOSITORY_UNSUPPORTED when it needs what is not known here.
  */
 export function parseManifest(name: string, plain: Buffer): Manifest {
-  const value = parseJson(name, plain, fields({ format: isWhole, requires: texts }));
+  const value = parseJson(name, plain, fields({ format: isWhole, requires: listOf(featureName) }));
   const { format, requires } = value as Pick<Manifest, 'requires'> & { format: number };
   if (format !== 1 || requires.length > 0) {
     throw new PgkeepError(

@@ -439,15 +439,18 @@ const recipients = listOf(
   ),
 );
 
+/** It stands in messages, so it is short and printable. */
+const repositoryId = matching(/^[\w-]{1,64}$/);
+
 /** A plain secret passes only where the descriptor says that nothing is encrypted: both would have to be forged. */
 const descriptorShape = either(
   fields({
-    id: isText,
+    id: repositoryId,
     encryption: oneOf('none'),
     secret: fields({ plain: matching(/^[0-9a-f]{64}$/) }),
   }),
   fields({
-    id: isText,
+    id: repositoryId,
     encryption: oneOf('aes-256-gcm'),
     secret: also<object>(fields({ recipients }), secret => !('plain' in secret)),
   }),
