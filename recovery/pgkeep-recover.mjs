@@ -757,15 +757,17 @@ function settingClause(setting) {
 }
 
 /** @param {Manifest} manifest */
-function createDatabase({ database }) {
+function createDatabase({ database, server }) {
   const { name, encoding, collate, ctype, localeProvider, locale, icuRules } = database;
   const literal = (/** @type {string} */ word, /** @type {string | null} */ value) =>
     value === null ? '' : ` ${word} ${quoteLiteral(value)}`;
   const provider = {
+    // Not said, it is that of template0 on the new server, which may sort otherwise. Older ones know no other.
+    libc: Number.parseInt(server.version, 10) >= 15 ? ' LOCALE_PROVIDER libc' : '',
     icu: ` LOCALE_PROVIDER icu${literal('ICU_LOCALE', locale)}${literal('ICU_RULES', icuRules)}`,
     builtin: ` LOCALE_PROVIDER builtin${literal('BUILTIN_LOCALE', locale)}`,
   };
-  const clause = localeProvider === 'icu' || localeProvider === 'builtin' ? provider[localeProvider] : '';
+  const clause = Object.entries(provider).find(([known]) => known === localeProvider)?.[1] ?? '';
   return `CREATE DATABASE ${quoteName(name)} TEMPLATE template0${literal('ENCODING', encoding)}${literal('LC_COLLATE', collate)}${literal('LC_CTYPE', ctype)}${clause};`;
 }
 

@@ -521,7 +521,7 @@ class Run {
         'DATABASE_PRIVILEGE',
         `the role may not read the large objects ${unreadable.join(', ')}`,
         {
-          hint: 'GRANT SELECT ON LARGE OBJECT to it, or connect as their owner; pg_read_all_data does not cover them',
+          hint: 'GRANT SELECT ON LARGE OBJECT to it, or connect as their owner (pg_read_all_data does not cover them); or leave all of them out with --skip-unreadable',
         },
       );
     }

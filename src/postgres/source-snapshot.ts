@@ -131,7 +131,7 @@ function requireReadable(relations: readonly Relation[]): void {
   const unreadable = [...tables, ...sequences].filter(relation => !relation.canRead).map(qualified);
   if (unreadable.length > 0) {
     throw new PgkeepError('DATABASE_PRIVILEGE', `the role may not read ${listNames(unreadable)}`, {
-      hint: `GRANT USAGE on the schema and SELECT on the table to it (or pg_read_all_data), or leave them out with --exclude-table`,
+      hint: 'GRANT USAGE on the schema and SELECT on the table to it (or pg_read_all_data); or leave them out with --exclude-table, or --skip-unreadable',
       context: { tables: unreadable },
     });
   }
@@ -141,7 +141,7 @@ function requireReadable(relations: readonly Relation[]): void {
       'ROW_SECURITY',
       `row-level security hides rows of ${listNames(hidden)} from the role: the backup would be short`,
       {
-        hint: 'connect as the owner of the tables or a role with BYPASSRLS, or leave them out with --exclude-table-data',
+        hint: 'connect as the owner of the tables or a role with BYPASSRLS; or leave their rows out with --exclude-table-data, or --skip-unreadable',
         context: { tables: hidden },
       },
     );

@@ -69,13 +69,20 @@ function decideDatabase<B extends RetainedBackup>(
     if (backup === sound[0]) return keep('the newest good backup of its database that is not damaged');
     const isNewest = (ones: readonly B[]) => ones.slice(0, rules.keepLast).includes(backup);
     if (isNewest(good) || isNewest(sound)) return keep(`one of the newest ${rules.keepLast}`);
-    const days = (ages.get(backup) ?? 0) / dayMs;
+    const ageMs = ages.get(backup) ?? 0;
     const limit = `${formatQuantity(rules.keepDays, 'day')}`;
-    const age = formatQuantity(Math.floor(days), 'day');
-    return days <= rules.keepDays
-      ? keep(`${age} older than the newest, within ${limit}`)
-      : { backup, stays: false, reason: `${age} older than the newest, beyond ${limit}` };
+    const age = `${ageText(ageMs)} than the newest`;
+    return ageMs <= rules.keepDays * dayMs
+      ? keep(`${age}, within ${limit}`)
+      : { backup, stays: false, reason: `${age}, beyond ${limit}` };
   });
+}
+
+function ageText(ageMs: number): string {
+  if (ageMs === 0) return 'not older';
+  return ageMs < dayMs
+    ? 'less than a day older'
+    : `${formatQuantity(Math.floor(ageMs / dayMs), 'day')} older`;
 }
 
 /** Milliseconds from each backup to the newest good one, without the gaps between good ones that are too long. */

@@ -222,6 +222,7 @@ describe('a script', () => {
       exportFrom(server, repository, { output: join(own.path, 'no/such.sql') }),
     ).rejects.toMatchObject({
       code: 'OPTION_INVALID',
+      message: `${join(own.path, 'no/such.sql')} cannot be written: its folder is not there`,
     });
   });
 
@@ -250,6 +251,12 @@ describe('a script', () => {
     await expect(exportFrom(server, repository, { output: stream })).rejects.toThrow(
       /reader of the script went away/,
     );
+    // Closed without an error, and with no drain to come.
+    const stuck = new Writable({ highWaterMark: 1, write: () => setImmediate(() => stuck.destroy()) });
+    await expect(exportFrom(server, repository, { output: stuck })).rejects.toMatchObject({
+      code: 'INTERRUPTED',
+      message: 'the reader of the script went away before its end',
+    });
     const controller = new AbortController();
     const output = join(folder.path, 'aborted.sql');
     const run = exportFrom(server, repository, {

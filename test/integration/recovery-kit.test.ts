@@ -89,6 +89,9 @@ describe.each([15, 17, 18])('of one of everything on PostgreSQL %i', version => 
       environment: { PATH: process.env.PATH },
       programs: server.binDir,
     });
+    const statement = (file: string) => /CREATE DATABASE .*/.exec(readFileSync(file, 'utf8'))?.[0];
+    expect(statement(output)).toMatch(/LOCALE_PROVIDER libc/);
+    expect(statement(output)).toBe(statement(exported));
     await other.createDatabase('exported', { template: 'template0' });
     await psqlFile(other, 'exported', exported);
     const kitAndExport = await compareDatabases(other.url('restored'), other.url('exported'), {

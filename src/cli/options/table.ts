@@ -377,7 +377,7 @@ export const optionTable = {
   backupId: {
     type: 'string',
     flags: '--backup-id <id>',
-    help: 'the backup: an id of `pgkeep list`, or latest; the same as the argument',
+    help: 'the backup; the same as the argument',
     group: 'What',
     commands: ['show', 'verify', 'restore', 'export', 'delete'],
   },

@@ -1,7 +1,7 @@
 // Checks of what the role may read: tables, sequences, rows behind row-level security, large objects, roles.
 import type pg from 'pg';
 import { PgkeepError } from '../../base/errors.ts';
-import { formatCount } from '../../base/units.ts';
+import { formatCount, formatQuantity } from '../../base/units.ts';
 import { type Relation, readLargeObjects } from '../../postgres/catalog.ts';
 import { queryRows } from '../../postgres/client.ts';
 import { readGlobals } from '../../postgres/globals.ts';
@@ -68,7 +68,7 @@ export async function checkLargeObjects(
 export async function checkRoles(list: Checklist, client: pg.Client, versionNumber: number): Promise<void> {
   try {
     const { roles } = await readGlobals(client, versionNumber, false);
-    list.ok('roles', `${formatCount(roles.length)} roles can be read; they go along without passwords`);
+    list.ok('roles', `${formatQuantity(roles.length, 'role')} can be read, to go along without passwords`);
   } catch (error) {
     if (!(error instanceof PgkeepError) || error.code !== 'DATABASE_PRIVILEGE') throw error;
     list.warn(

@@ -28,13 +28,13 @@ export async function openFileOutput(file: string, force: boolean): Promise<Scri
   if (there?.isDirectory()) throw unusable(file, 'is a folder');
   // Pipes and devices can only be written where they are.
   if (there !== undefined && !there.isFile())
-    return new FileOutput(await openFile(file, 'w'), file, undefined, force);
+    return new FileOutput(await openFile(file, 'w', file), file, undefined, force);
   if (there !== undefined && !force) throw existsAlready(file);
   const beside = path.join(
     path.dirname(file),
     `.${path.basename(file)}.${randomBytes(6).toString('hex')}.tmp`,
   );
-  return new FileOutput(await openFile(beside, 'wx'), file, beside, force);
+  return new FileOutput(await openFile(beside, 'wx', file), file, beside, force);
 }
 
 class FileOutput implements ScriptOutput {
@@ -113,12 +113,19 @@ export class StreamOutput implements ScriptOutput {
     const mayGoOn = this.#stream.write(bytes);
     this.bytes += typeof bytes === 'string' ? Buffer.byteLength(bytes) : bytes.length;
     if (mayGoOn) return;
+    const waiting = new AbortController();
+    const { signal } = waiting;
+    const until = (event: string) => once(this.#stream, event, { signal }).catch(() => undefined);
+    const stop = () => waiting.abort();
+    this.#signal?.addEventListener('abort', stop, { once: true });
     try {
-      await once(this.#stream, 'drain', this.#signal === undefined ? {} : { signal: this.#signal });
-    } catch {
-      // An error of the stream or the abort: both are looked at here.
-      this.#check();
+      // A stream that is destroyed without an error tells no more than that it is closed. Errors end the waiting too.
+      await Promise.race([until('drain'), until('close')]);
+    } finally {
+      this.#signal?.removeEventListener('abort', stop);
+      waiting.abort();
     }
+    this.#check();
   }
 
   async finish(): Promise<void> {
@@ -140,11 +147,12 @@ export class StreamOutput implements ScriptOutput {
   }
 }
 
-async function openFile(file: string, flags: 'w' | 'wx'): Promise<FileHandle> {
+/** @param meant the file that the caller named, for errors. */
+async function openFile(file: string, flags: 'w' | 'wx', meant: string): Promise<FileHandle> {
   try {
     return await open(file, flags, 0o600);
   } catch (error) {
-    throw translate(error, file);
+    throw translate(error, meant);
   }
 }
 
@@ -154,6 +162,8 @@ function translate(error: unknown, file: string): unknown {
       return error;
     case 'EEXIST':
       return existsAlready(file);
+    case 'ENOENT':
+      return unusable(file, 'cannot be written: its folder is not there', error, 'make the folder first');
     case 'ENOSPC':
     case 'EDQUOT':
       return new PgkeepError('STORAGE_FULL', `no space left to write ${file}`, { cause: error });

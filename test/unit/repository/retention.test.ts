@@ -83,6 +83,17 @@ describe('a backup', () => {
       'stays: the newest verified backup of its database',
       'goes: 40 days older than the newest, beyond 10 days',
     ]);
+    const close = applyRetention(
+      [backup(0, { complete: false }), backup(0.1), backup(0.2), backup(1.3)],
+      { keepDays: 1, keepLast: 0 },
+      now,
+    ).map(({ stays, reason }) => `${stays ? 'stays' : 'goes'}: ${reason}`);
+    expect(close).toEqual([
+      'stays: not older than the newest, within 1 day',
+      'stays: the newest good backup of its database',
+      'stays: less than a day older than the newest, within 1 day',
+      'goes: 1 day older than the newest, beyond 1 day',
+    ]);
   });
 });
 
