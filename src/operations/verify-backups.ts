@@ -238,6 +238,11 @@ class Verification {
     const findings = new Findings(repository.encrypted);
     const verifiedAt = new Date().toISOString();
     const metadata = await this.#readMetadata(id, checks, findings);
+    if (metadata?.complete === false)
+      this.#warn(
+        `${id} is incomplete: what it lacks is not verified`,
+        `see what that is with: pgkeep show ${id}`,
+      );
     const manifest = await this.#readManifest(id, metadata, repository, checks, findings);
     let sample: Sample | null = null;
     let rowsCompared = 0;

@@ -311,6 +311,7 @@ describe.each([15, 18])('on PostgreSQL %i, leaving out what the role may not rea
       environment: { PATH: process.env.PATH },
     });
     expect(verified.backups).toMatchObject([{ backupId: partial.id, valid: true, rowsCompared: 20_000 }]);
+    expect(verified.warnings).toContain(`${partial.id} is incomplete: what it lacks is not verified`);
     const whole = await as('watcher');
     expect(whole.complete).toBe(true);
     expect(whole.reusedSegments).toBeGreaterThan(0);

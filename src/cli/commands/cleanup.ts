@@ -1,5 +1,5 @@
 // pgkeep cleanup: what goes, what stays, and why. The list is the result, on stdout; the summary goes to stderr.
-import { errorFromData } from '../../base/errors.ts';
+import { type ErrorData, errorFromData } from '../../base/errors.ts';
 import { formatBytes, formatDuration, formatQuantity } from '../../base/units.ts';
 import {
   type CleanedBackup,
@@ -41,13 +41,19 @@ export async function run(invocation: Invocation<'cleanup'>): Promise<void> {
     if (!options.quiet) io.stderr.write(summaryText(result, await styleFor(io.stderr, io)));
     const [problem] = result.problems;
     if (problem !== undefined) {
-      const hint =
-        'mend it with pgkeep verify --repair and the next create, or give the backup up with pgkeep delete';
-      throw new FailureAfterResult(errorFromData({ ...problem, hint }));
+      throw new FailureAfterResult(errorFromData({ ...problem, hint: mendingHint(problem) }));
     }
   } finally {
     progress.stop();
   }
+}
+
+/** Segments alone can be made again from the database. */
+export function mendingHint({ message }: ErrorData): string {
+  const mend = message.startsWith('segments/')
+    ? 'run pgkeep verify --all --repair and then pgkeep create, which stores it afresh if the database still holds the same rows'
+    : 'get it from a copy of the repository';
+  return `${mend}; or give the backup up with pgkeep delete`;
 }
 
 export function cleanedText({ backups, dryRun }: CleanupRepositoryResult, style: Style): string {

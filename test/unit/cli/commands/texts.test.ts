@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { cleanedText, summaryText } from '../../../../src/cli/commands/cleanup.ts';
+import { cleanedText, mendingHint, summaryText } from '../../../../src/cli/commands/cleanup.ts';
 import { createdText } from '../../../../src/cli/commands/create.ts';
 import { listText } from '../../../../src/cli/commands/list.ts';
 import { planText, restoredText } from '../../../../src/cli/commands/restore.ts';
@@ -254,4 +254,14 @@ test('what a cleanup did, and why', () => {
   `);
   expect(cleanedText({ ...result, dryRun: true }, plain)).toContain('would go');
   expect(summaryText({ ...result, dryRun: true }, plain)).toContain('would delete 1 backup of 2 backups');
+});
+
+test('what mends a repository that cleanup could not read', () => {
+  const hint = (message: string) => mendingHint({ code: 'OBJECT_DAMAGED', message });
+  expect(hint('segments/8e/8eed is damaged: it is cut')).toMatch(
+    /^run pgkeep verify --all --repair .*pgkeep delete$/,
+  );
+  expect(hint('backups/b.backup is damaged: it is cut')).toBe(
+    'get it from a copy of the repository; or give the backup up with pgkeep delete',
+  );
 });
