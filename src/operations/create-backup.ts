@@ -695,7 +695,7 @@ class Run {
       recordCount: manifest.tables.reduce((sum, table) => sum + table.rows, 0),
       checksum,
       encrypted,
-      compressed: (this.#options.compressionLevel ?? defaults.compressionLevel) > 0,
+      compressed: true,
       sizeBytes: manifest.archive.bytes + manifest.tables.reduce((sum, table) => sum + table.bytes, 0),
       storedBytes: manifest.newBytes + manifest.reusedBytes + manifestBytes,
       newBytes: manifest.newBytes + manifestBytes,

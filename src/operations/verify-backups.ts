@@ -8,9 +8,17 @@ import { findPgRestore } from '../postgres/programs.ts';
 import { type Environment, localEnvironment } from '../postgres/target.ts';
 import { findServer } from '../postgres/throwaway-server.ts';
 import { isBackupId } from '../repository/backup-id.ts';
-import { keyName, manifestName, metadataName, segmentName } from '../repository/layout.ts';
+import {
+  keyName,
+  manifestName,
+  manifestPrefix,
+  metadataName,
+  metadataPrefix,
+  segmentName,
+} from '../repository/layout.ts';
 import type { Manifest, RangeEntry, SegmentRef, Slice, TableEntry } from '../repository/manifest.ts';
 import { type BackupMetadata, changedFields, parseMetadata } from '../repository/metadata.ts';
+import { idsIn } from '../repository/named-objects.ts';
 import {
   disagreeing,
   findBackup,
@@ -162,6 +170,8 @@ class Verification {
   readonly #warnings: string[] = [];
   /** Archives that pg_restore has read through, by a hash of their segments' ids. */
   readonly #readArchives = new Set<string>();
+  /** What the table indexes of the last backup of each database hold; the next one mostly shares them. */
+  readonly #indexes = new Map<string, Map<string, RangeEntry[]>>();
   /** Sizes of all segments, once they have been listed. */
   #sizes: Map<string, number> | undefined;
 
@@ -175,6 +185,7 @@ class Verification {
   async run(): Promise<VerifyBackupsResult> {
     const ids = await this.#choose();
     const repository = await Repository.open(this.#storage, this.#options.encryptionKey);
+    await this.#tellOfOrphans(ids);
     const { signal, jobs = defaultJobs } = this.#options;
     const checks = new SegmentChecks(repository, jobs, signal);
     const backups: VerificationResult[] = [];
@@ -225,6 +236,22 @@ class Verification {
       });
     }
     return [...ids, ...damaged.map(({ id }) => id)];
+  }
+
+  /** A backup whose metadata were lost is none, and its manifest is all that is left to see of it. */
+  async #tellOfOrphans(chosen: readonly string[]): Promise<void> {
+    const { backup = 'latest', all } = this.#options;
+    if (!all && backup !== 'latest') return;
+    const manifests = await idsIn(this.#storage, manifestPrefix, '.backup');
+    // Listed afterwards, so that a run that ends just now is not among them.
+    const published = new Set(await idsIn(this.#storage, metadataPrefix, '.json'));
+    for (const id of manifests) {
+      if (published.has(id) || (!all && id < (chosen[0] ?? ''))) continue;
+      this.#warn(
+        `${manifestName(id)} has no metadata: its run was killed or is under way, or ${metadataName(id)} was lost`,
+        'if it was lost, get it from a copy of the repository before a cleanup collects the rest',
+      );
+    }
   }
 
   /** @returns nothing when the backup was removed meanwhile. */
@@ -356,13 +383,20 @@ class Verification {
     findings: Findings,
   ): Promise<Named> {
     const named: Named = { manifest, tables: [], segments: new Map() };
+    const known = this.#indexes.get(manifest.database.name);
+    const indexes = new Map<string, RangeEntry[]>();
     for (const ref of manifest.archive.segments) expect(named, ref);
     for (const table of manifest.tables) {
       throwIfAborted(this.#options.signal);
-      const ranges = await this.#readRanges(table, manifest, repository, checks, findings);
+      // Also that it adds up to the table need not be looked at again then.
+      const place = [...(table.index ?? []).map(({ id }) => id), table.rows, table.bytes].join();
+      const ranges =
+        known?.get(place) ?? (await this.#readRanges(table, manifest, repository, checks, findings));
+      if (table.index !== undefined && ranges !== undefined) indexes.set(place, ranges);
       named.tables.push({ table, ranges });
       for (const range of ranges ?? []) for (const slice of range.slices) expect(named, slice, slice);
     }
+    this.#indexes.set(manifest.database.name, indexes);
     return named;
   }
 

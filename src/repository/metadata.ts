@@ -104,6 +104,7 @@ export function changedFields(
     tableCount: manifest.tables.length,
     recordCount: manifest.tables.reduce((sum, table) => sum + table.rows, 0),
     encrypted,
+    compressed: true,
     sizeBytes: manifest.tables.reduce((sum, table) => sum + table.bytes, manifest.archive.bytes),
     storedBytes: manifest.newBytes + manifest.reusedBytes + manifestBytes,
     newBytes: manifest.newBytes + manifestBytes,

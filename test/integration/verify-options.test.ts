@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { listBackups } from '../../src/operations/list-backups.ts';
 import { showBackup } from '../../src/operations/show-backup.ts';
-import { verifiedName } from '../../src/repository/layout.ts';
+import { metadataName, verifiedName } from '../../src/repository/layout.ts';
 import { countsAsVerified, parseVerification } from '../../src/repository/verification.ts';
 import { runCli } from '../support/cli-io.ts';
 import { expectSame } from '../support/fault-database.ts';
@@ -49,6 +49,24 @@ const segmentsOf = (requests: readonly { call: string; name: string }[]) =>
   requests.filter(({ call, name }) => call === 'get' && name.startsWith('segments/')).map(({ name }) => name);
 
 describe('which backups', () => {
+  it('without metadata there is none; that its manifest is left is said, whichever are verified', async () => {
+    await using copy = copyOfWhole();
+    const [lost = '', left = ''] = ids;
+    remove(join(copy.path, metadataName(lost)));
+    for (const all of [true, false]) {
+      const { valid, backups, warnings } = await verify(server, copy.path, { level: 'metadata', all });
+      expect({ valid, ids: backups.map(({ backupId }) => backupId) }).toEqual({
+        valid: true,
+        ids: all ? [other, left] : [other],
+      });
+      expect(warnings).toEqual([expect.stringContaining(`${metadataName(lost)} was lost`)]);
+    }
+    // What is older than the latest does not concern it.
+    cpSync(join(whole.path, metadataName(lost)), join(copy.path, metadataName(lost)));
+    remove(join(copy.path, metadataName(left)));
+    expect((await verify(server, copy.path, { level: 'metadata' })).warnings).toEqual([]);
+  });
+
   it('is the latest without a word, of one database when it is named, or all', async () => {
     await using copy = copyOfWhole();
     const verified = async (options: Parameters<typeof verify>[2]) =>
@@ -163,6 +181,21 @@ it('every segment is read once, however many backups share it', async () => {
   const reads = segmentsOf(storage.requests);
   expect(reads).toHaveLength(new Set(reads).size);
   expect(new Set(reads.map(name => join(copy.path, name)))).toEqual(new Set(filesIn(copy.path, 'segments')));
+});
+
+it('so is a table index, which backups of the same rows share when nothing is encrypted', async () => {
+  await using folder = makeTempFolder('repository');
+  const plain = { encryptionKey: undefined, encryption: false };
+  await backUp(server, 'shop', folder.path, plain);
+  await backUp(server, 'shop', folder.path, plain);
+  using storage = withFaults(folder.path);
+  const { valid, backups } = await verify(server, folder.path, { all: true });
+  expect({ valid, rows: backups.map(backup => backup.rowsCompared) }).toEqual({
+    valid: true,
+    rows: [verifyRows, verifyRows],
+  });
+  const reads = segmentsOf(storage.requests);
+  expect(reads).toHaveLength(new Set(reads).size);
 });
 
 describe('a sample', () => {

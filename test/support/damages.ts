@@ -145,6 +145,7 @@ export const damages: Damage[] = [
     { field: 'tags', value: ['keep'] },
     { field: 'complete', value: false },
     { field: 'encrypted', value: false },
+    { field: 'compressed', value: false },
   ].map(
     ({ field, value }): Damage => ({
       object: 'metadata',
