@@ -382,7 +382,15 @@ export async function findBackup(
   );
   // Ids begin with the time when the run began.
   const passedOver = damaged.filter(({ id }) => newest === undefined || id > newest.id);
-  if (passedOver[0] !== undefined && (newest === undefined || warn === undefined)) throw passedOver[0].error;
+  const [first] = passedOver;
+  if (first !== undefined && (newest === undefined || warn === undefined)) {
+    const { code, message, context } = first.error;
+    throw new PgkeepError(code, message, {
+      hint: `see what is left of it with: pgkeep verify ${first.id}; or name another backup by its id`,
+      context,
+      cause: first.error,
+    });
+  }
   if (newest === undefined) {
     const isThere = backups.some(metadata => database === undefined || metadata.database === database);
     throw new PgkeepError(

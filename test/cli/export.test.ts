@@ -94,6 +94,7 @@ test('the recovery kit is named, file by file', async () => {
   const { exitCode, out, err } = await runCli(['recovery-kit'], { cwd: folder.path, env: {} });
   expect([exitCode, out]).toEqual([0, '']);
   expect(err).toContain('recovery/pgkeep-recover.mjs: current\n');
+  expect(err).toContain('Of an encrypted repository it needs the key');
   expect(existsSync(join(folder.path, 'backups/recovery/README.txt'))).toBe(true);
   const nowhere = await runCli(['recovery-kit', '--repository', 'nowhere'], { cwd: folder.path, env: {} });
   expect(nowhere.err).toContain('[REPOSITORY_NOT_FOUND]');

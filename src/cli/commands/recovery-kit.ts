@@ -17,5 +17,5 @@ export async function run({ options, signal, io }: Invocation<'recovery-kit'>): 
 /** What people read at the end. */
 export function recoveryKitText({ repository, objects }: WriteRecoveryKitResult): string {
   const lines = objects.map(({ name, state }) => `${name}: ${state}\n`).join('');
-  return `The recovery kit in ${repository}:\n${lines}recovery/README.txt says how to use it. It needs the key, which is not in it.\n`;
+  return `The recovery kit in ${repository}:\n${lines}recovery/README.txt says how to use it. Of an encrypted repository it needs the key, which is not in it.\n`;
 }

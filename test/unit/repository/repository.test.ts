@@ -529,7 +529,10 @@ describe('finding backups', () => {
       expect((await findBackup(storage, 'latest', 'shop', text => warnings.push(text))).id).toBe(second);
       expect(warnings).toEqual([expect.stringContaining(`${metadataName(third)} is damaged`)]);
       expect(warnings[0]).toContain(`${second} of 2024-01-02`);
-      await expect(findBackup(storage, 'latest')).rejects.toMatchObject({ code: 'OBJECT_DAMAGED' });
+      await expect(findBackup(storage, 'latest')).rejects.toMatchObject({
+        code: 'OBJECT_DAMAGED',
+        hint: expect.stringMatching(/pgkeep verify backup-.*name another backup/),
+      });
     });
 
     test('that is the only one, latest is an error whoever listens', async () => {
