@@ -28,7 +28,7 @@ export async function removeBackup(storage: Storage, id: string, others: readonl
 
 export function lastGood(id: string): PgkeepError {
   return new PgkeepError('LAST_GOOD_BACKUP', `${id} is the last good backup of its database`, {
-    hint: 'make another one first, or pass --force to pgkeep delete',
+    hint: 'make another one first, or verify the others again if they were found damaged; or pass --force to pgkeep delete',
   });
 }
 

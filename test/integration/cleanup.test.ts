@@ -231,7 +231,14 @@ describe('when something is damaged', () => {
     const healing = await backUp(server, 'shop', repository);
     expect(filesIn(repository)).toContain(segment);
     if (old) await expectRestores(repository, old);
-    await deleteBackup({ repository, backup: healing.id });
+    // The older one counts as damaged until it has been verified again.
+    const deletion = { repository, backup: healing.id };
+    await expect(deleteBackup(deletion)).rejects.toMatchObject({
+      code: 'LAST_GOOD_BACKUP',
+      hint: expect.stringContaining('verify the others again'),
+    });
+    await expectAllVerify(repository);
+    await deleteBackup(deletion);
     for (let round = 0; round < 3; round++) await cleanup(repository);
     await expectNamedOnly(repository);
     expect(filesIn(repository).filter(name => name.startsWith('keys/'))).toHaveLength(2);

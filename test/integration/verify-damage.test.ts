@@ -328,7 +328,11 @@ describe('keys and other repositories', () => {
     [
       'a flipped bit',
       'OBJECT_DAMAGED',
-      (file: string) => rewrite(file, text => text.replace(/("wrapped": ")./, '$1_')),
+      (file: string) =>
+        rewrite(file, text =>
+          // Not _, which base64 takes for a slash.
+          text.replace(/("wrapped": ")(.)/, (_, before, first) => `${before}${first === 'A' ? 'B' : 'A'}`),
+        ),
     ],
     ['a lost end', 'OBJECT_DAMAGED', cutShort],
     ['nothing left', 'OBJECT_DAMAGED', empty],
