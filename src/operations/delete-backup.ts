@@ -10,6 +10,8 @@ import { openStorage } from '../storage/open-storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
 
 export interface DeleteBackupOptions {
+  /** Ends requests under way; what was deleted by then is not put back. */
+  signal?: AbortSignal | undefined;
   repository: string;
   /** How the storage is reached, where the address alone does not say it. */
   storage?: StorageOptions | undefined;
@@ -32,7 +34,7 @@ export interface DeleteBackupResult {
   dryRun: boolean;
 }
 
-/** @throws PgkeepError REPOSITORY_NOT_FOUND, BACKUP_NOT_FOUND, LAST_GOOD_BACKUP, OBJECT_DAMAGED. */
+/** @throws PgkeepError REPOSITORY_NOT_FOUND, BACKUP_NOT_FOUND, LAST_GOOD_BACKUP, OBJECT_DAMAGED, INTERRUPTED. */
 export async function deleteBackup(options: DeleteBackupOptions): Promise<DeleteBackupResult> {
   const { backup: id, force = false, dryRun = false } = options;
   if (!isBackupId(id)) {
@@ -40,7 +42,7 @@ export async function deleteBackup(options: DeleteBackupOptions): Promise<Delete
       hint: 'give an id as pgkeep list prints it',
     });
   }
-  const storage = await openStorage(options.repository, options.storage);
+  const storage = await openStorage(options.repository, options.storage, options.signal);
   try {
     const { backups, damaged } = await readAllMetadata(storage);
     const problem = damaged.find(one => one.id === id)?.error;

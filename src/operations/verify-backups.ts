@@ -15,6 +15,7 @@ import {
   metadataName,
   metadataPrefix,
   segmentName,
+  segmentPrefix,
 } from '../repository/layout.ts';
 import type { Manifest, RangeEntry, SegmentRef, Slice, TableEntry } from '../repository/manifest.ts';
 import { type BackupMetadata, changedFields, parseMetadata } from '../repository/metadata.ts';
@@ -449,7 +450,7 @@ class Verification {
 
   async #listSegments(): Promise<Map<string, number>> {
     const sizes = new Map<string, number>();
-    for await (const { name, sizeBytes } of this.#storage.list('segments/')) {
+    for await (const { name, sizeBytes } of this.#storage.list(segmentPrefix)) {
       throwIfAborted(this.#options.signal);
       sizes.set(name, sizeBytes);
     }

@@ -1,11 +1,11 @@
 // Collects what no manifest names, in two phases with a grace between them: first listed, later deleted. Safe beside any
 // number of runs that store backups and of other cleanups: docs/decisions/cleanup-without-locks.md says why.
 import { PgkeepError, throwIfAborted } from '../base/errors.ts';
+import { forEachAtOnce } from '../base/for-each-at-once.ts';
 import { sealedHeadBytes, sealedKeyId } from '../crypto/seal.ts';
 import type { Storage, StoredObject } from '../storage/storage.ts';
 import {
   findGarbage,
-  forEachAtOnce,
   type GarbageContents,
   type GarbageList,
   GarbageMark,

@@ -3,6 +3,7 @@
 import { randomBytes } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import { PgkeepError } from '../base/errors.ts';
+import { forEachAtOnce } from '../base/for-each-at-once.ts';
 import { sealedHeadBytes, sealedKeyId } from '../crypto/seal.ts';
 import type { Storage, StoredObject } from '../storage/storage.ts';
 import { fields, isTime, listOf, matching, oneOf, parseJson } from './checked-json.ts';
@@ -34,7 +35,6 @@ export const listedAtMost = 100_000;
 const listPattern = /^garbage\/\d{13,16}-[0-9a-f]{8}\.json$/;
 const markPattern = /^garbage\/\d{13,16}-[0-9a-f]{8}\.deleting$/;
 const probePattern = /^garbage\/\d{13,16}-[0-9a-f]{8}\.now$/;
-const atOnce = 32;
 
 const backupIds = listOf(matching(/^backup-\d{13,16}-[0-9a-f]{8}$/));
 const listShape = fields({
@@ -257,27 +257,6 @@ export async function unlessGone<T>(reading: Promise<T>): Promise<T | undefined>
       return undefined;
     throw error;
   }
-}
-
-/** Calls `work` for every item, several at once. The first failure is thrown when what was under way has ended. */
-export async function forEachAtOnce<T>(
-  items: Iterable<T> | AsyncIterable<T>,
-  work: (item: T) => Promise<void>,
-): Promise<void> {
-  const running = new Set<Promise<void>>();
-  const failures: unknown[] = [];
-  for await (const item of items) {
-    const task: Promise<void> = work(item)
-      .catch(error => {
-        failures.push(error);
-      })
-      .finally(() => running.delete(task));
-    running.add(task);
-    if (running.size >= atOnce) await Promise.race(running);
-    if (failures.length > 0) break;
-  }
-  await Promise.all(running);
-  if (failures.length > 0) throw failures[0];
 }
 
 function conflict(

@@ -20,7 +20,7 @@ export async function run({ options, argument, signal, io }: Invocation<'delete'
   const { repository, force, dryRun } = options;
   const storage = storageOptions(options);
   if (!options.yes && !dryRun) {
-    const planned = await deleteBackup({ repository, storage, backup, force, dryRun: true });
+    const planned = await deleteBackup({ repository, storage, backup, force, dryRun: true, signal });
     if (io.stdin.isTTY !== true || io.stderr.isTTY !== true) {
       throw new PgkeepError('OPTION_INVALID', `${backup} is not deleted without a question`, {
         hint: 'there is no terminal to ask on: pass --yes',
@@ -31,7 +31,7 @@ export async function run({ options, argument, signal, io }: Invocation<'delete'
       throw new PgkeepError('INTERRUPTED', 'the deletion was not confirmed, and nothing was changed');
     }
   }
-  const result = await deleteBackup({ repository, storage, backup, force, dryRun });
+  const result = await deleteBackup({ repository, storage, backup, force, dryRun, signal });
   if (options.json) printJson(result, io);
   if (!options.quiet) {
     const style = await styleFor(io.stderr, io);

@@ -9,7 +9,7 @@ export interface ScriptOutput {
   /** Bytes written so far. */
   readonly bytes: number;
   /**
-   * Resolves when more may be written; the caller may then free the bytes.
+   * Resolves when more may be written. A stream may still hold the bytes, so they must stay as they are.
    * @throws PgkeepError INTERRUPTED when the reader has gone, STORAGE_FULL, OPTION_INVALID for a file.
    */
   write(bytes: Buffer | string): Promise<void>;
