@@ -6,7 +6,7 @@ import { type ErrorCode, errorToData, PgkeepError, throwIfAborted } from '../bas
 import { version } from '../base/version.ts';
 import { parseKey } from '../crypto/key.ts';
 import { listArchive, readThroughArchive } from '../postgres/archive-contents.ts';
-import { type BlockingWatcher, watchBlocking } from '../postgres/blocking-watcher.ts';
+import { watchBlocking } from '../postgres/blocking-watcher.ts';
 import {
   type DatabaseFacts,
   patternsWithoutMatch,
@@ -24,7 +24,7 @@ import { readGlobals } from '../postgres/globals.ts';
 import { quoteQualified } from '../postgres/identifiers.ts';
 import { findPgDump, findPgRestore, type Program } from '../postgres/programs.ts';
 import { translateDatabaseError } from '../postgres/server-error.ts';
-import { answerLimitMs } from '../postgres/server-watch.ts';
+import { answerLimitMs, type ServerWatch } from '../postgres/server-watch.ts';
 import { requireSameNames, type SourceSnapshot, takeSnapshot } from '../postgres/source-snapshot.ts';
 import {
   type DatabaseTarget,
@@ -216,7 +216,7 @@ class Run {
   #leader: pg.Client | undefined;
   /** For looking at locks, outside the leader's transaction. */
   #monitor: pg.Client | undefined;
-  #watcher: BlockingWatcher | undefined;
+  #watcher: ServerWatch | undefined;
 
   constructor(options: CreateBackupOptions, storage: OpenedStorage) {
     this.#options = options;

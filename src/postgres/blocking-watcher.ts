@@ -3,15 +3,9 @@
 import type pg from 'pg';
 import { PgkeepError } from '../base/errors.ts';
 import { queryRows } from './client.ts';
-import { serverSilent } from './server-error.ts';
+import { type ServerWatch, watch } from './server-watch.ts';
 
 const lookEveryMs = 1_000;
-
-export interface BlockingWatcher {
-  /** Rejects when somebody waited too long or the watching connection failed; never resolves. */
-  failure: Promise<never>;
-  stop(): void;
-}
 
 /**
  * Watches until stopped.
@@ -25,40 +19,19 @@ export function watchBlocking(
   applicationName: string,
   maxBlockingMs: number,
   answerWithinMs: number,
-): BlockingWatcher {
+): ServerWatch {
   const since = new Map<string, number>();
-  let timer: NodeJS.Timeout | undefined;
-  let isStopped = false;
-  const failure = new Promise<never>((_, reject) => {
-    const look = async () => {
-      const silence = setTimeout(() => reject(serverSilent(answerWithinMs)), answerWithinMs);
-      try {
-        const waiting = await readWaiting(client, pid, applicationName);
-        if (isStopped) return;
-        const now = Date.now();
-        for (const key of since.keys()) if (!waiting.some(session => session.pid === key)) since.delete(key);
-        for (const session of waiting) {
-          const first = since.get(session.pid) ?? now;
-          since.set(session.pid, first);
-          if (now - first >= maxBlockingMs) throw blockingError(session, waiting.length, now - first);
-        }
-        timer = setTimeout(look, Math.min(lookEveryMs, Math.max(50, maxBlockingMs / 4)));
-      } catch (error) {
-        if (!isStopped) reject(error);
-      } finally {
-        clearTimeout(silence);
-      }
-    };
-    void look();
-  });
-  failure.catch(() => undefined);
-  return {
-    failure,
-    stop() {
-      isStopped = true;
-      clearTimeout(timer);
-    },
-  };
+  return watch(async () => {
+    const waiting = await readWaiting(client, pid, applicationName);
+    const now = Date.now();
+    for (const key of since.keys()) if (!waiting.some(session => session.pid === key)) since.delete(key);
+    for (const session of waiting) {
+      const first = since.get(session.pid) ?? now;
+      since.set(session.pid, first);
+      if (now - first >= maxBlockingMs) throw blockingError(session, waiting.length, now - first);
+    }
+    return Math.min(lookEveryMs, Math.max(50, maxBlockingMs / 4));
+  }, answerWithinMs);
 }
 
 interface WaitingSession {

@@ -14,7 +14,7 @@ export function answerLimitMs(target: DatabaseTarget): number {
 }
 
 export interface ServerWatch {
-  /** Rejects with DATABASE_CONNECTION_LOST; never resolves. */
+  /** Rejects with DATABASE_CONNECTION_LOST, or what a look has found; never resolves. */
   failure: Promise<never>;
   stop(): void;
 }
@@ -24,21 +24,33 @@ export interface ServerWatch {
  * @param answerWithinMs a server that takes longer counts as lost.
  */
 export function watchServer(client: pg.Client, answerWithinMs: number): ServerWatch {
+  return watch(async () => {
+    await queryRows(client, 'SELECT 1', 'asking whether the server is there');
+    return askEveryMs;
+  }, answerWithinMs);
+}
+
+/**
+ * Looks again and again until stopped; what `look` throws is the failure.
+ * @param look resolves to the time in milliseconds until the next look.
+ * @param answerWithinMs when a look takes longer, the server counts as lost.
+ */
+export function watch(look: () => Promise<number>, answerWithinMs: number): ServerWatch {
   let timer: NodeJS.Timeout | undefined;
   let isStopped = false;
   const failure = new Promise<never>((_, reject) => {
-    const ask = async () => {
+    const lookOnce = async () => {
       const silence = setTimeout(() => isStopped || reject(serverSilent(answerWithinMs)), answerWithinMs);
       try {
-        await queryRows(client, 'SELECT 1', 'asking whether the server is there');
-        if (!isStopped) timer = setTimeout(ask, askEveryMs);
+        const waitMs = await look();
+        if (!isStopped) timer = setTimeout(lookOnce, waitMs);
       } catch (error) {
         if (!isStopped) reject(error);
       } finally {
         clearTimeout(silence);
       }
     };
-    void ask();
+    void lookOnce();
   });
   failure.catch(() => undefined);
   return {
