@@ -4,10 +4,10 @@ import { throwIfAborted } from '../base/errors.ts';
 import type { Environment } from '../postgres/target.ts';
 import { openStorage } from '../storage/open-storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
-import { type Check, Checklist, type CheckStatus } from './check-setup/checklist.ts';
 import { checkDatabase } from './check-setup/database.ts';
 import { checkRepository } from './check-setup/repository.ts';
 import { checkFiles, checkNode, checkPrograms, type SetupFile } from './check-setup/surroundings.ts';
+import { type Check, Checklist, type CheckStatus } from './checklist.ts';
 import type { RunOptions } from './events.ts';
 import { jobsLimits, requireInteger } from './option-check.ts';
 

@@ -7,7 +7,7 @@ import { removeBackup } from '../repository/remove-backup.ts';
 import { Repository, readAllMetadata } from '../repository/repository.ts';
 import { applyRetention, type RetentionDecision } from '../repository/retention.ts';
 import { countsAsVerified, readVerifications } from '../repository/verification.ts';
-import { openStorage } from '../storage/open-storage.ts';
+import { openStorage, openStorageToRead } from '../storage/open-storage.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
 import type { OperationEvent, RunOptions } from './events.ts';
@@ -67,7 +67,8 @@ export async function cleanupRepository(options: CleanupRepositoryOptions): Prom
   requireInteger('keepDays', options.keepDays, countLimits);
   requireInteger('keepLast', options.keepLast, countLimits);
   requireInteger('graceMs', options.graceMs, durationLimits);
-  const storage = await openStorage(options.repository, options.storage, options.signal);
+  const open = options.dryRun ? openStorageToRead : openStorage;
+  const storage = await open(options.repository, options.storage, options.signal);
   try {
     return await cleanUp(storage, options);
   } finally {

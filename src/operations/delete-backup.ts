@@ -6,7 +6,7 @@ import { metadataName } from '../repository/layout.ts';
 import { lastGood, removeBackup } from '../repository/remove-backup.ts';
 import { readAllMetadata } from '../repository/repository.ts';
 import { readVerifications } from '../repository/verification.ts';
-import { openStorage } from '../storage/open-storage.ts';
+import { openStorage, openStorageToRead } from '../storage/open-storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
 
 export interface DeleteBackupOptions {
@@ -42,7 +42,8 @@ export async function deleteBackup(options: DeleteBackupOptions): Promise<Delete
       hint: 'give an id as pgkeep list prints it',
     });
   }
-  const storage = await openStorage(options.repository, options.storage, options.signal);
+  const open = options.dryRun ? openStorageToRead : openStorage;
+  const storage = await open(options.repository, options.storage, options.signal);
   try {
     const { backups, damaged } = await readAllMetadata(storage);
     const problem = damaged.find(one => one.id === id)?.error;

@@ -9,7 +9,7 @@ import { findPgRestore, type Program } from '../postgres/programs.ts';
 import { type Environment, localEnvironment } from '../postgres/target.ts';
 import type { Manifest, TableEntry } from '../repository/manifest.ts';
 import { findBackup, Repository } from '../repository/repository.ts';
-import { openStorage } from '../storage/open-storage.ts';
+import { openStorageToRead } from '../storage/open-storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
 import type { OperationEvent, RunOptions } from './events.ts';
 import { comment, rowSettings, rowSettingsBack, scriptHeader } from './export/script-header.ts';
@@ -103,7 +103,11 @@ class Export {
   }
 
   async run(): Promise<ExportBackupResult> {
-    const storage = await openStorage(this.#options.repository, this.#options.storage, this.#options.signal);
+    const storage = await openStorageToRead(
+      this.#options.repository,
+      this.#options.storage,
+      this.#options.signal,
+    );
     try {
       this.#emit({ type: 'phase', phase: 'open-backup' });
       const repositoryKey = this.#options.encryptionKey;

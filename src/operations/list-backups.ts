@@ -2,7 +2,7 @@
 import type { BackupMetadata } from '../repository/metadata.ts';
 import { readAllMetadata } from '../repository/repository.ts';
 import { readVerifications, type VerificationRecord } from '../repository/verification.ts';
-import { openStorage } from '../storage/open-storage.ts';
+import { openStorageToRead } from '../storage/open-storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
 import type { RunOptions } from './events.ts';
 import { requireInteger } from './option-check.ts';
@@ -35,7 +35,7 @@ export type VerificationSummary = Pick<
  */
 export async function listBackups(options: ListBackupsOptions): Promise<ListedBackup[]> {
   requireInteger('limit', options.limit, { min: 1, max: Number.MAX_SAFE_INTEGER });
-  const storage = await openStorage(options.repository, options.storage, options.signal);
+  const storage = await openStorageToRead(options.repository, options.storage, options.signal);
   try {
     const { database, tags = [], since, limit, onEvent } = options;
     const { backups, damaged } = await readAllMetadata(storage);

@@ -19,7 +19,7 @@ import {
 import type { Manifest, TableEntry } from '../repository/manifest.ts';
 import { findBackup, Repository } from '../repository/repository.ts';
 import type { Traffic } from '../storage/counting-storage.ts';
-import { type OpenedStorage, openStorage } from '../storage/open-storage.ts';
+import { type OpenedStorage, openStorageToRead } from '../storage/open-storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
 import type { OperationEvent, RunOptions } from './events.ts';
 import { jobsLimits, requireInteger } from './option-check.ts';
@@ -130,7 +130,7 @@ export async function restoreBackup(options: RestoreBackupOptions): Promise<Rest
     );
   }
   requireInteger('jobs', options.jobs, jobsLimits);
-  const storage = await openStorage(options.repository, options.storage, options.signal);
+  const storage = await openStorageToRead(options.repository, options.storage, options.signal);
   try {
     return await new Restore(options, storage).run();
   } finally {

@@ -3,7 +3,7 @@ import type { LeftOutEntry } from '../repository/manifest.ts';
 import type { BackupMetadata } from '../repository/metadata.ts';
 import { findBackup, Repository } from '../repository/repository.ts';
 import { readVerification, type VerificationRecord } from '../repository/verification.ts';
-import { openStorage } from '../storage/open-storage.ts';
+import { openStorageToRead } from '../storage/open-storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
 import type { RunOptions } from './events.ts';
 
@@ -44,7 +44,7 @@ export interface ShownBackup {
 
 /** @throws PgkeepError BACKUP_NOT_FOUND, KEY_MISSING, KEY_WRONG, OBJECT_MISSING, OBJECT_DAMAGED. */
 export async function showBackup(options: ShowBackupOptions): Promise<ShownBackup> {
-  const storage = await openStorage(options.repository, options.storage, options.signal);
+  const storage = await openStorageToRead(options.repository, options.storage, options.signal);
   try {
     const warn = (message: string, hint?: string) =>
       options.onEvent?.({ type: 'warning', message, ...(hint !== undefined && { hint }) });

@@ -4,6 +4,7 @@ import { PgkeepError } from '../base/errors.ts';
 import { CountingStorage, type Traffic } from './counting-storage.ts';
 import { LimitedStorage } from './limited-storage.ts';
 import { LocalStorage } from './local/local-storage.ts';
+import { ReadOnlyStorage } from './read-only-storage.ts';
 import { RetryingStorage } from './retrying-storage.ts';
 import type { Storage } from './storage.ts';
 import type { StorageOptions } from './storage-options.ts';
@@ -31,6 +32,12 @@ export async function openStorage(
   if (!(backend instanceof LocalStorage)) storage = new RetryingStorage(storage, signal);
   const freeBytes = backend.freeBytes?.bind(backend);
   return Object.assign(storage, { traffic: counting.traffic, ...(freeBytes && { freeBytes }) });
+}
+
+/** The same for a run that only reads: putting and removing fail, before anything is asked of the storage. */
+export async function openStorageToRead(...address: Parameters<typeof openStorage>): Promise<OpenedStorage> {
+  const storage = await openStorage(...address);
+  return Object.assign(new ReadOnlyStorage(storage), { traffic: storage.traffic });
 }
 
 async function openBackend(

@@ -6,7 +6,7 @@ import { PgkeepError } from '../../src/base/errors.ts';
 import { CountingStorage } from '../../src/storage/counting-storage.ts';
 import { LimitedStorage } from '../../src/storage/limited-storage.ts';
 import { LocalStorage } from '../../src/storage/local/local-storage.ts';
-import { openStorage } from '../../src/storage/open-storage.ts';
+import { openStorage, openStorageToRead } from '../../src/storage/open-storage.ts';
 import { RetryingStorage } from '../../src/storage/retrying-storage.ts';
 import type { PutOptions, Storage, StoredObject } from '../../src/storage/storage.ts';
 import { TransientError } from '../../src/storage/transient-error.ts';
@@ -178,4 +178,23 @@ test('an address is opened with what its options ask for', async () => {
   expect(performance.now() - started).toBeGreaterThan(200);
   expect(storage.traffic).toEqual({ requests: 2, sentBytes: 30_010, receivedBytes: 0 });
   expect(storage.location).toBe(folder.path);
+});
+
+test('what was opened to be read gives all that is there, counts it, and changes nothing', async () => {
+  await using folder = makeTempFolder('storage');
+  await new LocalStorage(folder.path).put('a/object', Buffer.from('contents'));
+  const storage = await openStorageToRead(folder.path);
+  expect(String(await storage.get('a/object'))).toBe('contents');
+  expect(await storage.stat('a/object')).toMatchObject({ sizeBytes: 8 });
+  expect(await storage.stat('none')).toBeUndefined();
+  expect(await names(storage, 'a/')).toEqual(['a/object']);
+  const refusal = { code: 'INTERNAL', message: expect.stringContaining('only reads') };
+  await expect(storage.put('a/object', Buffer.from('other'))).rejects.toMatchObject(refusal);
+  await expect(storage.put('new', Buffer.from('x'), { ifAbsent: true })).rejects.toMatchObject(refusal);
+  await expect(storage.remove(['a/object'])).rejects.toMatchObject(refusal);
+  expect(storage.location).toBe(folder.path);
+  // Refused before the storage below was asked.
+  expect(storage.traffic).toEqual({ requests: 4, sentBytes: 0, receivedBytes: 8 });
+  expect(await names(new LocalStorage(folder.path), '')).toEqual(['a/object']);
+  expect(String(await storage.get('a/object'))).toBe('contents');
 });

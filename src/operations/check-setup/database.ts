@@ -5,7 +5,7 @@ import { formatBytes } from '../../base/units.ts';
 import { readRelations, readServerFacts, type ServerFacts } from '../../postgres/catalog.ts';
 import { closeClient, openClient, queryRows, tlsVersion } from '../../postgres/client.ts';
 import { type DatabaseTarget, describeTarget, type Environment, readTarget } from '../../postgres/target.ts';
-import { type Checklist, checkClock, clockSkewMs } from './checklist.ts';
+import { type Checklist, checkClock, clockSkewMs } from '../checklist.ts';
 import { checkPooling, detectPooling } from './pooler.ts';
 import { checkLargeObjects, checkRoles, checkSubscriptions, checkTables } from './privileges.ts';
 import { checkConnections, checkLocks, checkStandby, checkTimeLimits } from './server-settings.ts';

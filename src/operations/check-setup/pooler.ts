@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { PgkeepError } from '../../base/errors.ts';
 import { announcedProcessId, queryRows } from '../../postgres/client.ts';
-import type { Checklist } from './checklist.ts';
+import type { Checklist } from '../checklist.ts';
 
 export type Pooling = 'none' | 'session' | 'transaction';
 

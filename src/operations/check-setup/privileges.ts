@@ -6,7 +6,7 @@ import { type Relation, readLargeObjects } from '../../postgres/catalog.ts';
 import { queryRows } from '../../postgres/client.ts';
 import { readGlobals } from '../../postgres/globals.ts';
 import { quoteName } from '../../postgres/identifiers.ts';
-import { type Checklist, listSome } from './checklist.ts';
+import { type Checklist, listSome } from '../checklist.ts';
 
 const firstVersionWithReadAll = 140000;
 

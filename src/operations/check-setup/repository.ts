@@ -6,7 +6,7 @@ import { parseKey } from '../../crypto/key.ts';
 import { probeName, probePrefix } from '../../repository/layout.ts';
 import { inspectRepository, Repository, readAllMetadata } from '../../repository/repository.ts';
 import type { Storage } from '../../storage/storage.ts';
-import { type Checklist, checkClock, clockSkewMs, within } from './checklist.ts';
+import { type Checklist, checkClock, clockSkewMs, within } from '../checklist.ts';
 import type { DatabaseFound } from './database.ts';
 
 export interface RepositoryCheckOptions {

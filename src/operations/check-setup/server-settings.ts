@@ -4,7 +4,7 @@ import { formatDuration, formatQuantity } from '../../base/units.ts';
 import type { Relation } from '../../postgres/catalog.ts';
 import { queryRows } from '../../postgres/client.ts';
 import { quoteName } from '../../postgres/identifiers.ts';
-import type { Checklist } from './checklist.ts';
+import type { Checklist } from '../checklist.ts';
 
 const timeLimits = [
   'statement_timeout',

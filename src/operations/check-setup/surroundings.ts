@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises';
 import { foreignCode } from '../../base/errors.ts';
 import { findPgDump, findPgRestore, findPrograms } from '../../postgres/programs.ts';
 import type { Environment } from '../../postgres/target.ts';
-import type { Checklist } from './checklist.ts';
+import type { Checklist } from '../checklist.ts';
 
 /** A file whose permissions matter, if it exists. */
 export interface SetupFile {

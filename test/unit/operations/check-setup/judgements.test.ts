@@ -1,15 +1,10 @@
 // What doctor makes of the facts it finds, where no server or storage is needed to tell.
 
 import { expect, test } from 'vitest';
-import {
-  Checklist,
-  checkClock,
-  clockSkewMs,
-  within,
-} from '../../../../src/operations/check-setup/checklist.ts';
 import { checkTls } from '../../../../src/operations/check-setup/database.ts';
 import { connectionsLeft, lockShare } from '../../../../src/operations/check-setup/server-settings.ts';
 import { checkNode } from '../../../../src/operations/check-setup/surroundings.ts';
+import { Checklist, checkClock, clockSkewMs, within } from '../../../../src/operations/checklist.ts';
 
 function only(check: (list: Checklist) => void) {
   const list = new Checklist();

@@ -1,5 +1,5 @@
 // The list that the checks of doctor write to: one entry for each thing looked at, whatever became of the others.
-import { errorToData, PgkeepError } from '../../base/errors.ts';
+import { errorToData, PgkeepError } from '../base/errors.ts';
 
 export type CheckStatus = 'ok' | 'warning' | 'failure' | 'skipped';
 
