@@ -1,32 +1,39 @@
-// Storage in S3 keeps the contract, on a real server: Ceph's gateway.
+// Storage in S3 keeps the contract, on real servers: Ceph's gateway, which has all that S3 has, and Swift, which does not.
 
 import { afterAll, beforeAll } from 'vitest';
 import { S3Storage } from '../../src/storage/s3/s3-storage.ts';
 import { type CephGateway, cephStartMs, startCephGateway } from '../support/ceph-gateway.ts';
+import { type SwiftServer, startSwiftServer } from '../support/swift-server.ts';
 import { describeStorage } from './storage.ts';
 
 let ceph: CephGateway;
+let swift: SwiftServer;
 
 beforeAll(async () => {
-  ceph = await startCephGateway();
+  [ceph, swift] = await Promise.all([startCephGateway(), startSwiftServer()]);
 }, cephStartMs);
 afterAll(async () => {
   await ceph[Symbol.asyncDispose]();
+  await swift[Symbol.asyncDispose]();
 });
 
-describeStorage('S3: Ceph', async () => {
-  const bucket = await ceph.makeBucket();
-  const open = () => new S3Storage(`s3://${bucket}/some/prefix`, ceph.options());
-  const opened = [open()];
+async function openIn(server: CephGateway | SwiftServer) {
+  const bucket = await server.makeBucket();
+  const open = () => new S3Storage(`s3://${bucket}/some/prefix`, server.options());
+  const storage = open();
+  const opened = [storage];
   return {
-    storage: opened[0] as S3Storage,
+    storage,
     reopen: async () => {
       const another = open();
       opened.push(another);
       return another;
     },
     async [Symbol.asyncDispose]() {
-      await Promise.all(opened.map(storage => storage.close()));
+      await Promise.all(opened.map(each => each.close()));
     },
   };
-});
+}
+
+describeStorage('S3: Ceph', () => openIn(ceph));
+describeStorage('S3: Swift', () => openIn(swift), { oneWinner: true });
