@@ -1,12 +1,10 @@
 // Backups in S3, from create to restore, against a real server: as a user would, with the least rights, under faults of
-// the network, and killed at any moment.
+// the network.
 
-import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { PgkeepError } from '../../src/base/errors.ts';
-import { cleanupRepository } from '../../src/operations/cleanup-repository.ts';
 import { listBackups } from '../../src/operations/list-backups.ts';
 import { verifyBackups } from '../../src/operations/verify-backups.ts';
 import { S3Storage } from '../../src/storage/s3/s3-storage.ts';
@@ -266,56 +264,3 @@ describe('a run ends', () => {
     between.decide(() => 'forward');
   });
 });
-
-test('killed with kill -9 at any moment, it leaves no half backup, and the next run reuses what is there', async () => {
-  const bucket = await ceph.makeBucket();
-  const env = environment(bucket, ceph.owner, between.port);
-  const argv = ['create', '--programs', server.binDir];
-  between.requests.length = 0;
-  between.decide(() => 'forward');
-  expect((await runPgkeep(argv, { env: { ...env, BACKUP_STORAGE_PATH: 'counted' } })).exitCode).toBe(0);
-  const requests = between.requests.length;
-  const signals = [];
-  for (let round = 0; round < 10; round++) {
-    const last = Math.floor(requests * random(`request ${round}`));
-    let seen = 0;
-    const run = startPgkeep(argv, { env });
-    between.decide(() => {
-      if (seen++ === last) setTimeout(() => run.kill('SIGKILL'), 20 * random(`moment ${round}`));
-      return 'forward';
-    });
-    signals.push((await run.ended).signal);
-  }
-  between.decide(() => 'forward');
-  // A later run asks less, as it finds what was stored: some may have ended before their last request came.
-  const ended = signals.filter(signal => signal === null).length;
-  expect(ended).toBeLessThan(5);
-  const repository = `s3://${bucket}`;
-  const storage = { s3: ceph.options() };
-  const backups = await listBackups({ repository, storage });
-  // One may have been killed when its last object was stored already.
-  expect(backups.length).toBeGreaterThanOrEqual(ended);
-  expect(backups.length).toBeLessThanOrEqual(ended + 3);
-  const next = await backUp(server, 'shop', repository, { storage });
-  expect(next.reusedBytes).toBeGreaterThan(0);
-  expect(next.newSegments).toBeLessThanOrEqual(2);
-  // What the killed runs left goes, and nothing else.
-  const cleanup = { repository, storage, encryptionKey: testKey, graceMs: 1_000 };
-  const found = await cleanupRepository(cleanup);
-  expect(found.candidates.keys).toBeGreaterThan(0);
-  await sleep(3_000);
-  const { deleted, problems } = await cleanupRepository(cleanup);
-  expect({ deleted, problems }).toEqual({ deleted: found.candidates, problems: [] });
-  const left = Object.values((await cleanupRepository(cleanup)).candidates);
-  expect(left).toEqual(left.map(() => 0));
-  for (const { id } of [...backups, next]) {
-    await restoreInto(server, 'restored', repository, { storage, create: true, backup: id });
-    await expectSame(server, 'shop', 'restored');
-    await server.dropDatabase('restored');
-  }
-});
-
-/** From 0 to 1, the same in every run. */
-function random(seed: string): number {
-  return createHash('sha256').update(seed).digest().readUInt32BE() / 2 ** 32;
-}

@@ -5,12 +5,13 @@ import { sealedKeyId } from '../../src/crypto/seal.ts';
 import { keyName, manifestName, metadataName, segmentPrefix } from '../../src/repository/layout.ts';
 import { readNamedObjects } from '../../src/repository/named-objects.ts';
 import { Repository, readAllMetadata } from '../../src/repository/repository.ts';
-import { LocalStorage } from '../../src/storage/local/local-storage.ts';
+import { openStorage } from '../../src/storage/open-storage.ts';
+import type { StorageOptions } from '../../src/storage/storage-options.ts';
 import { testKey } from './round-trip.ts';
 
 /** Fails when something is missing, or there is anything else than backups and what they need. */
-export async function expectNamedOnly(folder: string): Promise<void> {
-  const storage = new LocalStorage(folder);
+export async function expectNamedOnly(address: string, options?: StorageOptions): Promise<void> {
+  const storage = await openStorage(address, options);
   const repository = await Repository.open(storage, testKey);
   const { backups, damaged } = await readAllMetadata(storage);
   expect(damaged).toEqual([]);
@@ -39,4 +40,5 @@ export async function expectNamedOnly(folder: string): Promise<void> {
       ...backups.flatMap(({ id }) => [metadataName(id), manifestName(id)]),
     ].sort(),
   );
+  await storage.close();
 }

@@ -6,9 +6,9 @@ import { createServer, type Socket, connect as tcpConnect } from 'node:net';
 export interface ProxyOptions {
   /** How fast each connection hands on what the server sends; without it as fast as it can. */
   bytesPerSecond?: number;
-  /** Resets every connection once, as soon as the clients have sent so many bytes in all; new ones are served. */
+  /** Resets every client's connection once, as soon as the clients have sent so many bytes in all; new ones are served. */
   resetAfterSentBytes?: number;
-  /** The same, when the server has sent so many; what goes beyond does not reach the client. */
+  /** The same, when the server has sent so many. What goes beyond reaches nobody. */
   resetAfterReceivedBytes?: number;
 }
 
@@ -20,38 +20,48 @@ export interface TcpProxy extends AsyncDisposable {
   readonly connections: number;
   /** What the server has sent so far, in bytes. */
   readonly receivedBytes: number;
+  /** What the clients have sent so far, in bytes. */
+  readonly sentBytes: number;
+  /** Resets every client's connection once the clients have sent so many bytes more, after it has called `then`. */
+  resetAfterSent(bytes: number, then: () => void): void;
   /** From now on nothing is handed on and nothing is closed, and new connections are taken and left alone. */
   stall(): void;
   /** Resets every connection and refuses new ones. */
   cut(): void;
 }
 
+const never = Number.POSITIVE_INFINITY;
+
 /** Starts a proxy in front of a port of 127.0.0.1. */
 export async function startTcpProxy(serverPort: number, options: ProxyOptions = {}): Promise<TcpProxy> {
   const sockets = new Set<Socket>();
+  const clients = new Set<Socket>();
   let isStalled = false;
   let receivedBytes = 0;
   let sentBytes = 0;
-  let hasReset = false;
-  const resetIf = (isDue: boolean): boolean => {
-    if (!isDue || hasReset) return false;
-    hasReset = true;
-    for (const socket of sockets) socket.resetAndDestroy();
-    return true;
+  let { resetAfterSentBytes = never, resetAfterReceivedBytes = never } = options;
+  let beforeReset = () => {};
+  /** Hands bytes on, or the first of them, after which comes the reset. */
+  const handOn = (bytes: Buffer, to: Socket, allowed: number): void => {
+    to.write(bytes.subarray(0, Math.max(0, allowed)));
+    if (bytes.length <= allowed) return;
+    resetAfterSentBytes = never;
+    resetAfterReceivedBytes = never;
+    beforeReset();
+    for (const client of clients) client.resetAndDestroy();
   };
-  const {
-    resetAfterSentBytes = Number.POSITIVE_INFINITY,
-    resetAfterReceivedBytes = Number.POSITIVE_INFINITY,
-  } = options;
   const keep = (socket: Socket, peer: Socket | undefined) => {
     sockets.add(socket);
     socket.on('error', () => socket.destroy());
     socket.on('close', () => {
       sockets.delete(socket);
-      if (!isStalled) peer?.destroy();
+      clients.delete(socket);
+      // What was handed on has to arrive.
+      if (!isStalled) peer?.destroySoon();
     });
   };
   const listener = createServer({ allowHalfOpen: false }, client => {
+    clients.add(client);
     if (isStalled) {
       keep(client, undefined);
       client.pause();
@@ -64,13 +74,12 @@ export async function startTcpProxy(serverPort: number, options: ProxyOptions = 
     client.on('data', bytes => {
       if (isStalled) return;
       sentBytes += bytes.length;
-      if (!resetIf(sentBytes > resetAfterSentBytes)) server.write(bytes);
+      handOn(bytes, server, resetAfterSentBytes - sentBytes + bytes.length);
     });
     server.on('data', bytes => {
       if (isStalled) return;
       receivedBytes += bytes.length;
-      if (resetIf(receivedBytes > resetAfterReceivedBytes)) return;
-      client.write(bytes);
+      handOn(bytes, client, resetAfterReceivedBytes - receivedBytes + bytes.length);
       if (options.bytesPerSecond === undefined) return;
       server.pause();
       setTimeout(() => server.resume(), (bytes.length / options.bytesPerSecond) * 1000);
@@ -88,6 +97,13 @@ export async function startTcpProxy(serverPort: number, options: ProxyOptions = 
     },
     get receivedBytes() {
       return receivedBytes;
+    },
+    get sentBytes() {
+      return sentBytes;
+    },
+    resetAfterSent(bytes, then) {
+      resetAfterSentBytes = sentBytes + bytes;
+      beforeReset = then;
     },
     stall() {
       isStalled = true;
