@@ -1,5 +1,6 @@
 // Storage in S3 when things go wrong: the network, the server, the credentials, and stores that lack what S3 has. The
-// server is real; what it never does by itself is done by a server of the test in between.
+// servers are real, Ceph where nothing else is said, and Swift, which lacks some of it; what they never do by themselves is
+// done by a server of the test in between.
 
 import { randomBytes } from 'node:crypto';
 import { inspect } from 'node:util';
@@ -8,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { ErrorCode, PgkeepError } from '../../src/base/errors.ts';
 import { freeBuffer } from '../../src/base/free-buffer.ts';
 import { RetryingStorage } from '../../src/storage/retrying-storage.ts';
+import type { HttpTimeouts } from '../../src/storage/s3/http-handler.ts';
 import { S3Storage } from '../../src/storage/s3/s3-storage.ts';
 import type { Storage } from '../../src/storage/storage.ts';
 import type { S3Options } from '../../src/storage/storage-options.ts';
@@ -22,25 +24,42 @@ import {
   startHttpFaults,
   type Verdict,
 } from '../support/http-faults.ts';
+import { type SwiftServer, startSwiftServer, swiftPageLength } from '../support/swift-server.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { names } from './storage-names.ts';
 
 let ceph: CephGateway;
+let swift: SwiftServer;
 let between: HttpFaults;
+let betweenSwift: HttpFaults;
 
 beforeAll(async () => {
-  ceph = await startCephGateway();
+  [ceph, swift] = await Promise.all([startCephGateway(), startSwiftServer()]);
   between = await startHttpFaults(ceph.port);
+  betweenSwift = await startHttpFaults(swift.port);
 }, cephStartMs);
 afterAll(async () => {
-  await between[Symbol.asyncDispose]();
-  await ceph[Symbol.asyncDispose]();
+  for (const server of [between, betweenSwift, ceph, swift]) await server[Symbol.asyncDispose]();
 });
+
+interface Place {
+  server: CephGateway | SwiftServer;
+  /** What stands between it and its clients. */
+  between: HttpFaults;
+  limits?: HttpTimeouts;
+}
+
+const onCeph = (): Place => ({ server: ceph, between, limits: timeouts });
+const servers: readonly [string, () => Place][] = [
+  ['Ceph', onCeph],
+  // Without the short limits: it writes to the disk, which takes its time on a busy machine.
+  ['Swift', () => ({ server: swift, between: betweenSwift })],
+];
 
 const soon = { firstWaitMs: 10, longestWaitMs: 50, patienceMs: 10_000, unansweredAttempts: 3 };
 const timeouts = { connectMs: 2_000, idleMs: 1_000 };
 
-interface Parts extends AsyncDisposable {
+interface Parts extends Place, AsyncDisposable {
   bucket: string;
   /** Straight to the server. */
   direct: S3Storage;
@@ -49,14 +68,17 @@ interface Parts extends AsyncDisposable {
   patient: RetryingStorage;
 }
 
-async function open(options: S3Options = {}): Promise<Parts> {
+async function open(options: S3Options = {}, on = onCeph): Promise<Parts> {
+  const { server, between, limits } = on();
   between.decide(() => 'forward');
   between.requests.length = 0;
-  const bucket = await ceph.makeBucket();
-  const direct = new S3Storage(`s3://${bucket}/p`, ceph.options());
-  const through = { ...ceph.options(ceph.owner, between.port), ...options };
-  const once = new S3Storage(`s3://${bucket}/p`, through, undefined, timeouts);
+  const bucket = await server.makeBucket();
+  const direct = new S3Storage(`s3://${bucket}/p`, server.options());
+  const through = { ...server.options(server.owner, between.port), ...options };
+  const once = new S3Storage(`s3://${bucket}/p`, through, undefined, limits);
   return {
+    server,
+    between,
     bucket,
     direct,
     once,
@@ -88,32 +110,32 @@ function calls(storage: Storage): Record<string, () => Promise<unknown>> {
   };
 }
 
-describe('a connection that is cut', () => {
+describe.each(servers)('a connection that is cut: %s', (_, on) => {
   test('in the middle of a put leaves nothing, and the put is made good', async () => {
-    await using s3 = await open();
+    await using s3 = await open({}, on);
     const bytes = randomBytes(3_000_000);
-    between.decide(() => ({ cutRequestAfter: 1_000_000 }));
+    s3.between.decide(() => ({ cutRequestAfter: 1_000_000 }));
     expect(await failureOf(s3.once.put('object', bytes))).toBeInstanceOf(TransientError);
     expect(await names(s3.direct, '')).toEqual([]);
-    between.decide(first(2, { cutRequestAfter: 2_000_000 }));
+    s3.between.decide(first(2, { cutRequestAfter: 2_000_000 }));
     expect(await s3.patient.put('object', bytes, { ifAbsent: true })).toBe('stored');
     expect(bytes.equals(await s3.direct.get('object'))).toBe(true);
   });
 
   test('in the middle of a get gives no half object, and the get is made good', async () => {
-    await using s3 = await open();
+    await using s3 = await open({}, on);
     const bytes = randomBytes(3_000_000);
     await s3.direct.put('object', bytes);
-    between.decide(() => ({ cutAnswerAfter: 1_000_000 }));
+    s3.between.decide(() => ({ cutAnswerAfter: 1_000_000 }));
     expect(await failureOf(s3.once.get('object'))).toBeInstanceOf(TransientError);
-    between.decide(first(2, { cutAnswerAfter: 2_999_999 }));
+    s3.between.decide(first(2, { cutAnswerAfter: 2_999_999 }));
     expect(bytes.equals(await s3.patient.get('object'))).toBe(true);
   });
 
   test('by a proxy that goes away is STORAGE_UNREACHABLE', async () => {
-    await using s3 = await open();
-    await using proxy = await startTcpProxy(ceph.port);
-    const storage = new S3Storage(`s3://${s3.bucket}`, ceph.options(ceph.owner, proxy.port));
+    await using s3 = await open({}, on);
+    await using proxy = await startTcpProxy(s3.server.port);
+    const storage = new S3Storage(`s3://${s3.bucket}`, s3.server.options(s3.server.owner, proxy.port));
     await storage.put('object', randomBytes(1000));
     proxy.cut();
     const failure = await failureOf(
@@ -214,12 +236,12 @@ describe('a server in trouble', () => {
 });
 
 describe('a put that must be the first', () => {
-  test('and whose acknowledgement was lost, knows its own object', async () => {
-    await using s3 = await open();
+  test.each(servers)('and whose acknowledgement was lost, knows its own object: %s', async (_, on) => {
+    await using s3 = await open({}, on);
     await s3.patient.put('first', Buffer.from('so that the store is known'), { ifAbsent: true });
-    between.decide(first(1, 'lose-answer', isPut));
+    s3.between.decide(first(1, 'lose-answer', isPut));
     expect(await s3.patient.put('object', randomBytes(1000), { ifAbsent: true })).toBe('stored');
-    between.decide(first(3, 'lose-answer', isPut));
+    s3.between.decide(first(3, 'lose-answer', isPut));
     expect(await s3.patient.put('other', randomBytes(1000), { ifAbsent: true })).toBe('stored');
   });
 
@@ -259,6 +281,15 @@ describe('a put that must be the first', () => {
     expect(conditional()).toBe(asked);
   });
 
+  test('is asked of Swift, which answers 501, but once; from then on it is looked for first', async () => {
+    await using s3 = await open({}, servers[1]?.[1]);
+    for (const name of ['a', 'b', 'a']) await s3.once.put(name, randomBytes(10), { ifAbsent: true });
+    const asked = s3.between.requests.map(({ method, headers }) =>
+      headers['if-none-match'] === undefined ? method : `${method} if-none-match`,
+    );
+    expect(asked).toEqual(['HEAD', 'GET', 'PUT if-none-match', 'PUT', 'HEAD', 'PUT', 'HEAD']);
+  });
+
   test('asks a store once whether it keeps conditions, and from then on does not look first', async () => {
     await using s3 = await open();
     for (const name of ['a', 'b', 'c']) await s3.once.put(name, randomBytes(10), { ifAbsent: true });
@@ -288,19 +319,19 @@ describe('what keeps every call from working has a code and a hint', () => {
     }
   }
 
-  test('a bucket that does not exist', async () => {
-    const storage = new S3Storage('s3://no-such-bucket/p', ceph.options());
+  test.each(servers)('a bucket that does not exist: %s', async (_, on) => {
+    const storage = new S3Storage('s3://no-such-bucket/p', on().server.options());
     await expectAll(storage, 'STORAGE_NOT_FOUND', { hint: /name of the bucket/ });
     await storage.close();
   });
 
-  test('credentials that are wrong, none of which is shown', async () => {
-    await using s3 = await open();
+  test.each(servers)('credentials that are wrong, none of which is shown: %s', async (_, on) => {
+    await using s3 = await open({}, on);
     for (const wrong of [
-      { ...ceph.owner, secretAccessKey: 'a wrong secret, not to be shown' },
-      { ...ceph.owner, accessKeyId: 'NOSUCHKEY', secretAccessKey: 'a wrong secret, not to be shown' },
+      { ...s3.server.owner, secretAccessKey: 'a wrong secret, not to be shown' },
+      { ...s3.server.owner, accessKeyId: 'NOSUCHKEY', secretAccessKey: 'a wrong secret, not to be shown' },
     ]) {
-      const storage = new S3Storage(`s3://${s3.bucket}`, ceph.options(wrong));
+      const storage = new S3Storage(`s3://${s3.bucket}`, s3.server.options(wrong));
       await expectAll(storage, 'STORAGE_CREDENTIALS', { hint: /AWS_SECRET_ACCESS_KEY/ });
       const failure = await failureOf(storage.get('object'));
       expect(inspect(failure, { depth: 20, showHidden: true })).not.toContain('not to be shown');
@@ -376,8 +407,8 @@ describe('what keeps every call from working has a code and a hint', () => {
   });
 });
 
-test('a clock that is wrong by an hour is corrected by the first answer', async () => {
-  await using s3 = await open();
+test.each(servers)('a clock that is wrong by an hour is corrected by the first answer: %s', async (_, on) => {
+  await using s3 = await open({}, on);
   await s3.direct.put('object', Buffer.from('x'));
   vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 3_600_000 });
   try {
@@ -423,20 +454,19 @@ describe('an interruption', () => {
   });
 });
 
-describe('a bucket with much in it', () => {
-  const count = 2_500;
-
+describe.each(servers)('a bucket with much in it: %s', (_, on) => {
   test('is listed page by page, also when a page fails, without what is not of the repository', async () => {
-    await using s3 = await open();
+    await using s3 = await open({}, on);
+    const count = 2.5 * (s3.server === swift ? swiftPageLength : 1_000);
     const all = Array.from({ length: count }, (_, i) => `many/${i % 10}/${i}`).sort();
     for (let start = 0; start < count; start += 50)
       await Promise.all(all.slice(start, start + 50).map(name => s3.direct.put(name, Buffer.from(name))));
     for (const Key of ['p/a b', 'p/.hidden', 'p/folder/', 'p/ä+%&<>"', 'q/other', 'px'])
-      await ceph.client.send(new PutObjectCommand({ Bucket: s3.bucket, Key, Body: 'not ours' }));
+      await s3.server.client.send(new PutObjectCommand({ Bucket: s3.bucket, Key, Body: 'not ours' }));
     expect(await names(s3.patient, '')).toEqual(all);
-    expect(between.requests.filter(isGet).length).toBe(3);
+    expect(s3.between.requests.filter(isGet).length).toBe(3);
     let pages = 0;
-    between.decide(() => ([2, 3].includes(++pages) ? s3Error(500, 'InternalError') : 'forward'));
+    s3.between.decide(() => ([2, 3].includes(++pages) ? s3Error(500, 'InternalError') : 'forward'));
     expect(await names(s3.patient, 'many/')).toEqual(all);
     expect(await names(s3.patient, 'many/7/')).toEqual(all.filter(name => name.startsWith('many/7/')));
     await s3.patient.remove(all);
@@ -478,11 +508,11 @@ describe('what is sent', () => {
     );
   });
 
-  test('has checksums when asked for, and the store takes them', async () => {
-    await using s3 = await open({ checksums: 'when-supported' });
+  test.each(servers)('has checksums when asked for, and the store takes them: %s', async (_, on) => {
+    await using s3 = await open({ checksums: 'when-supported' }, on);
     const bytes = randomBytes(100_000);
     await s3.once.put('object', bytes);
-    expect(Object.keys(between.requests[0]?.headers ?? {})).toContain('x-amz-checksum-crc32');
+    expect(Object.keys(s3.between.requests[0]?.headers ?? {})).toContain('x-amz-checksum-crc32');
     expect(bytes.equals(await s3.once.get('object'))).toBe(true);
   });
 

@@ -19,6 +19,9 @@ import { makeTempFolder } from './temp-folder.ts';
 /** Owns every bucket; Swift's names of users have the account in front. */
 const owner: S3User = { accessKeyId: 'pgkeep:owner', secretAccessKey: 'SecretOfTheOwner' };
 
+/** How many objects a page of a listing has; short, as every put is on the disk before it is acknowledged. */
+export const swiftPageLength = 100;
+
 export interface SwiftServer extends AsyncDisposable {
   readonly port: number;
   readonly endpoint: string;
@@ -109,9 +112,10 @@ memcache_servers = 127.0.0.1:${cachePort}
 [filter:tempauth]
 use = egg:swift#tempauth
 user_${owner.accessKeyId.replace(':', '_')} = ${owner.secretAccessKey} .admin
-${['catch_errors', 'gatekeeper', 'listing_formats', 'bulk', 's3api', 'slo', 'versioned_writes', 'symlink']
+${['catch_errors', 'gatekeeper', 'listing_formats', 'bulk', 'slo', 'versioned_writes', 'symlink', 's3api']
   .map(name => `[filter:${name}]\nuse = egg:swift#${name}\n`)
-  .join('')}`;
+  .join('')}max_bucket_listing = ${swiftPageLength}
+`;
 }
 
 class Parts {
