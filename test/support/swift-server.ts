@@ -20,7 +20,7 @@ import { makeTempFolder } from './temp-folder.ts';
 const owner: S3User = { accessKeyId: 'pgkeep:owner', secretAccessKey: 'SecretOfTheOwner' };
 
 /** How many objects a page of a listing has; short, as every put is on the disk before it is acknowledged. */
-export const swiftPageLength = 100;
+export const swiftPageLength = 50;
 
 export interface SwiftServer extends AsyncDisposable {
   readonly port: number;
