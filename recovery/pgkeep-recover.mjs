@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// pgkeep recovery kit 1
+// pgkeep recovery kit 2
 //
 // Turns a backup that pgkeep made into an SQL script, which psql restores. Needs nothing but Node.js (22.15 or newer),
 // the folder of the repository and, for an encrypted one, its key: neither pgkeep nor pg_restore. See README.txt.
@@ -61,7 +61,7 @@ Then, into an empty database that was made as the beginning of the script says:
  *   globals: { missing: string } | { roles: Role[], memberships: Membership[] },
  *   tables: Table[], partitioned: Name[], leftOut: (Name & { reason: string, missing?: boolean })[] }} Manifest
  * @typedef {{ id: string, timestamp: string, database: string, recordCount: number, tableCount: number, checksum: string,
- *   complete: boolean }} Metadata
+ *   complete: boolean, server?: string | null, part?: { id: string, options?: Record<string, unknown> } }} Metadata
  * @typedef {{ dumpId: number, hasData: boolean, tag: string, kind: string, section: number, definition: string, drop: string,
  *   copy: string, schema: string | null, tablespace: string | null, accessMethod: string | null, relkind: string,
  *   owner: string, dependsOn: number[] }} Entry
@@ -1036,12 +1036,33 @@ function readKey(file) {
   return Buffer.from(text.trim(), 'hex');
 }
 
+/** What a backup holds that is not whole. @param {Metadata} backup */
+function partOf({ part }) {
+  return part && `a part of the database (${part.options ? JSON.stringify(part.options) : part.id})`;
+}
+
+/**
+ * The newest whole backup, else the newest part, of the database that is named, else of the one last backed up.
+ * @param {Metadata[]} backups newest first @param {string | undefined} database
+ */
+function findLatest(backups, database) {
+  const complete = backups.filter(one => one.complete);
+  const own = complete.filter(one => one.database === (database ?? complete[0]?.database));
+  const latest = own.find(one => one.part === undefined) ?? own[0];
+  const [newest] = own;
+  if (newest && newest !== latest)
+    warn(`${newest.id} is newer than the latest whole backup, and holds ${partOf(newest)}`);
+  const servers = new Set(own.map(one => one.server));
+  if (servers.size > 1)
+    warn(
+      `there are backups of ${latest?.database} from ${servers.size} servers; the latest is of ${latest?.server}`,
+    );
+  return latest;
+}
+
 /** @param {Metadata[]} backups @param {string} backup @param {string | undefined} database */
 function findBackup(backups, backup, database) {
-  const found =
-    backup === 'latest'
-      ? backups.find(one => one.complete && (database === undefined || one.database === database))
-      : backups.find(one => one.id === backup);
+  const found = backup === 'latest' ? findLatest(backups, database) : backups.find(one => one.id === backup);
   check(
     found,
     `there is no backup ${backup}${database === undefined ? '' : ` of database ${database}`}; see --list`,
@@ -1076,8 +1097,11 @@ async function main() {
   }
   const backups = Repository.list(values.repository);
   if (values.list) {
-    for (const { id, timestamp, database, tableCount, recordCount, complete } of backups) {
-      const note = complete ? '' : '  NOT COMPLETE';
+    const isOfSeveral = new Set(backups.map(one => one.server)).size > 1;
+    for (const backup of backups) {
+      const { id, timestamp, database, tableCount, recordCount, complete, server } = backup;
+      const part = partOf(backup);
+      const note = `${isOfSeveral ? `  server ${server}` : ''}${complete ? '' : '  NOT COMPLETE'}${part ? `  ${part}` : ''}`;
       process.stdout.write(
         `${id}  ${timestamp}  ${database}  ${tableCount} tables  ${recordCount} rows${note}\n`,
       );
@@ -1085,6 +1109,8 @@ async function main() {
     return;
   }
   const metadata = findBackup(backups, values.backup, values.database);
+  const part = partOf(metadata);
+  if (part) warn(`${metadata.id} holds ${part}`);
   const repository = new Repository(values.repository, () => readKey(values['key-file']));
   const manifest = repository.manifest(metadata);
   const output = new Output(values.output);

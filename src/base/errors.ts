@@ -52,7 +52,8 @@ export const errorTable = {
   BACKUP_NOT_FOUND: { kind: 'repository', meaning: 'no backup with that id, or none at all' },
   LAST_GOOD_BACKUP: {
     kind: 'repository',
-    meaning: 'the last good backup of its database is not deleted without --force',
+    meaning:
+      'the last good backup of its series (one database of one server, whole or the same part) is not deleted without --force',
   },
   OBJECT_MISSING: { kind: 'repository', meaning: 'an object that a backup names is not in the storage' },
   OBJECT_DAMAGED: {

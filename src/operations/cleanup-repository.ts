@@ -6,6 +6,7 @@ import { findKnownDamage } from '../repository/known-damage.ts';
 import { removeBackup } from '../repository/remove-backup.ts';
 import { Repository, readAllMetadata } from '../repository/repository.ts';
 import { applyRetention, type RetentionDecision } from '../repository/retention.ts';
+import { type Part, seriesOf } from '../repository/series.ts';
 import { countsAsVerified, readVerifications } from '../repository/verification.ts';
 import { openStorage, openStorageToRead } from '../storage/open-storage.ts';
 import type { Storage } from '../storage/storage.ts';
@@ -19,9 +20,9 @@ export interface CleanupRepositoryOptions extends RunOptions {
   storage?: StorageOptions | undefined;
   /** 64 hexadecimal digits; what backups need is written in their manifests. */
   encryptionKey?: string | undefined;
-  /** Backups at most so many days older than the newest good one of their database stay. Default 30. */
+  /** Backups at most so many days older than the newest good one of their database stay; whole ones, than the newest whole. Default 30. */
   keepDays?: number | undefined;
-  /** So many of the newest good ones of each database stay, however old. Default 0: no such rule. */
+  /** So many of the newest good ones of each series stay, however old. Default 0: no such rule. */
   keepLast?: number | undefined;
   /** How long what nothing needs is kept after it was first found. Longer than any backup takes. Default 24 hours. */
   graceMs?: number | undefined;
@@ -33,6 +34,10 @@ export interface CleanedBackup {
   id: string;
   /** `null` when the metadata cannot be read. */
   database: string | null;
+  /** The system identifier of its server. */
+  server: string | null;
+  /** Missing when it is whole. */
+  part?: Part;
   timestamp: string | null;
   complete: boolean | null;
   stays: boolean;
@@ -125,7 +130,7 @@ interface Decided {
   /** Metadata that cannot be read. */
   damaged: PgkeepError[];
   warnings: PgkeepError[];
-  /** The newest good backup of the database that a backup is of; one that is not damaged, if there is any. */
+  /** The newest good backup of the series that a backup is of; one that is not damaged, if there is any. */
   newestGood: (id: string) => string[];
 }
 
@@ -138,9 +143,8 @@ async function decide(
   const verifications = await readVerifications(storage);
   const knownDamage = await findKnownDamage(storage, backups, verifications.records);
   const candidates = backups.map(metadata => {
-    const { id, database, timestamp, complete } = metadata;
-    const verified = countsAsVerified(verifications.records.get(id), metadata);
-    return { id, database, timestamp, complete, verified, damaged: knownDamage.has(id) };
+    const verified = countsAsVerified(verifications.records.get(metadata.id), metadata);
+    return { ...metadata, verified, damaged: knownDamage.has(metadata.id) };
   });
   const decisions = applyRetention(candidates, { keepDays, keepLast }, nowMs);
   return {
@@ -149,6 +153,7 @@ async function decide(
       ...damaged.map(({ id, error }) => ({
         id,
         database: null,
+        server: null,
         timestamp: null,
         complete: null,
         stays: true,
@@ -158,9 +163,10 @@ async function decide(
     damaged: damaged.map(({ error }) => error),
     warnings: verifications.damaged,
     newestGood: id => {
-      const database = decisions.find(({ backup }) => backup.id === id)?.backup.database;
+      const going = decisions.find(({ backup }) => backup.id === id)?.backup;
       const good = decisions.filter(
-        ({ backup, stays }) => stays && backup.complete && backup.database === database,
+        ({ backup, stays }) =>
+          stays && backup.complete && going !== undefined && seriesOf(backup) === seriesOf(going),
       );
       const newest = good.find(({ backup }) => !backup.damaged) ?? good[0];
       return newest === undefined ? [] : [newest.backup.id];
@@ -169,6 +175,6 @@ async function decide(
 }
 
 function describe({ backup, stays, reason }: RetentionDecision): CleanedBackup {
-  const { id, database, timestamp, complete } = backup;
-  return { id, database, timestamp, complete, stays, reason };
+  const { id, database, server = null, part, timestamp, complete } = backup;
+  return { id, database, server, ...(part !== undefined && { part }), timestamp, complete, stays, reason };
 }

@@ -48,6 +48,7 @@ import type { BackupMetadata } from '../repository/metadata.ts';
 import { publishBackup } from '../repository/publish-backup.ts';
 import { inspectRepository, Repository, readAllMetadata } from '../repository/repository.ts';
 import { SegmentStore } from '../repository/segment-store.ts';
+import { type Part, partOf, seriesOf } from '../repository/series.ts';
 import type { Traffic } from '../storage/counting-storage.ts';
 import { type OpenedStorage, openStorage } from '../storage/open-storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
@@ -125,6 +126,8 @@ export interface CreateBackupResult {
   encrypted: boolean;
   /** `false` when something is missing that the role may not read; only with `skipUnreadable`. */
   complete: boolean;
+  /** What it was narrowed to; missing when it is whole. */
+  part?: Part;
   /** Relations whose rows or definition are not in the backup, each with the reason. */
   leftOut: LeftOutEntry[];
   globals: { included: boolean; reason?: string };
@@ -262,7 +265,7 @@ class Run {
       this.#options.compressionLevel ?? defaults.compressionLevel,
       await listedSegments(this.#storage),
     );
-    const earlier = await this.#learnEarlier(repository, store, server.database.name);
+    const earlier = await this.#learnEarlier(repository, store, server);
     const data = await this.#storeData(repository, store, key, server, snapshot, earlier);
     this.#emit({ type: 'phase', phase: 'reconcile' });
     const reconciled = await this.#reconcile(repository, server, snapshot, data);
@@ -271,7 +274,7 @@ class Run {
     this.#emit({ type: 'phase', phase: 'finish' });
     throwIfAborted(this.#signal);
     const metadata = await publishBackup(repository, key, manifest, store, (checksum, manifestBytes) =>
-      this.#summarize(manifest, checksum, manifestBytes, repository.encrypted),
+      this.#summarize(manifest, checksum, manifestBytes, repository),
     );
     await this.#keepRecoveryKit();
     return this.#result(manifest, metadata, store);
@@ -293,6 +296,18 @@ class Run {
   async close(): Promise<void> {
     this.#watcher?.stop();
     await Promise.all([this.#leader, this.#monitor].map(client => client && closeClient(client)));
+  }
+
+  get #choice(): Manifest['options'] {
+    const { schemas, excludeSchemas, tables, excludeTables, excludeTableData } = this.#selection;
+    return {
+      schemas: [...schemas],
+      excludeSchemas: [...excludeSchemas],
+      tables: [...tables],
+      excludeTables: [...excludeTables],
+      excludeTableData: [...excludeTableData],
+      schemaOnly: this.#options.schemaOnly ?? false,
+    };
   }
 
   #keyText(): string | undefined {
@@ -403,18 +418,23 @@ class Run {
     );
   }
 
-  /** Notes what the newest backup of this database stored, and the page ranges it used. */
+  /** Notes what the newest backup of this series, or else of this database, stored, and the page ranges it used. */
   async #learnEarlier(
     repository: Repository,
     store: SegmentStore,
-    database: string,
+    { facts, database }: Server,
   ): Promise<Map<string, number>> {
     const rangePages = new Map<string, number>();
     let newest: BackupMetadata | undefined;
     try {
       const { backups, damaged } = await readAllMetadata(this.#storage);
       for (const { id, error } of damaged) this.#warn(error.message, `see: pgkeep verify ${id}`);
-      newest = backups.find(metadata => metadata.database === database);
+      const { secret } = repository;
+      const part = partOf(this.#choice, { secret, isPrivate: true });
+      const own = { database: database.name, server: facts.systemIdentifier, ...(part && { part }) };
+      newest =
+        backups.find(metadata => seriesOf(metadata) === seriesOf(own)) ??
+        backups.find(metadata => metadata.database === own.database);
       if (newest === undefined) return rangePages;
       const manifest = await repository.readManifest(newest);
       // Segments whose key is lost cannot be built upon, however whole they are.
@@ -643,14 +663,7 @@ class Run {
       },
       startedAt: this.#startedAt.toISOString(),
       finishedAt: new Date().toISOString(),
-      options: {
-        schemas: [...this.#selection.schemas],
-        excludeSchemas: [...this.#selection.excludeSchemas],
-        tables: [...this.#selection.tables],
-        excludeTables: [...this.#selection.excludeTables],
-        excludeTableData: [...this.#selection.excludeTableData],
-        schemaOnly: this.#options.schemaOnly ?? false,
-      },
+      options: this.#choice,
       keys: store.keys,
       archive: {
         programVersion: server.pgDump.version,
@@ -682,8 +695,10 @@ class Run {
     manifest: Manifest,
     checksum: string,
     manifestBytes: number,
-    encrypted: boolean,
+    { encrypted, secret }: Repository,
   ): BackupMetadata {
+    const isPrivate = this.#options.privateMetadata ?? false;
+    const part = partOf(manifest.options, { secret, isPrivate });
     const missing = manifest.leftOut.filter(entry => entry.missing);
     const metadata: BackupMetadata = {
       id: this.#id,
@@ -691,6 +706,8 @@ class Run {
       version,
       type: 'database',
       database: manifest.database.name,
+      server: manifest.server.systemIdentifier,
+      ...(part && { part }),
       tableCount: manifest.tables.length,
       recordCount: manifest.tables.reduce((sum, table) => sum + table.rows, 0),
       checksum,
@@ -705,7 +722,7 @@ class Run {
       complete: missing.length === 0,
     };
     if (missing.length > 0) metadata.missingCount = missing.length;
-    if (!this.#options.privateMetadata) {
+    if (!isPrivate) {
       metadata.tables = manifest.tables.map(table => `${table.schema}.${table.name}`);
       if (missing.length > 0) metadata.missing = missing.map(leftOutLabel);
     }
@@ -730,6 +747,7 @@ class Run {
       reusedSegments,
       encrypted: metadata.encrypted,
       complete: metadata.complete,
+      ...(metadata.part && { part: metadata.part }),
       leftOut: manifest.leftOut,
       globals:
         'missing' in manifest.globals

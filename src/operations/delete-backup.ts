@@ -5,6 +5,7 @@ import { findKnownDamage } from '../repository/known-damage.ts';
 import { metadataName } from '../repository/layout.ts';
 import { lastGood, removeBackup } from '../repository/remove-backup.ts';
 import { readAllMetadata } from '../repository/repository.ts';
+import { standsFor } from '../repository/series.ts';
 import { readVerifications } from '../repository/verification.ts';
 import { openStorage, openStorageToRead } from '../storage/open-storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
@@ -17,7 +18,7 @@ export interface DeleteBackupOptions {
   storage?: StorageOptions | undefined;
   /** An id; not `latest`. */
   backup: string;
-  /** Deletes the last good backup of its database too, also if the others are damaged, and one whose metadata cannot be read. */
+  /** Deletes the last good backup of its series too, also if the others are damaged, and one whose metadata cannot be read. */
   force?: boolean;
   /** Checks everything and changes nothing. */
   dryRun?: boolean;
@@ -29,7 +30,7 @@ export interface DeleteBackupResult {
   /** `null` when the metadata cannot be read. */
   database: string | null;
   timestamp: string | null;
-  /** Whether its database has no good backup without it, or none that is not damaged. */
+  /** Whether no good backup stands for it then, or none that is not damaged. */
   wasLastGood: boolean;
   dryRun: boolean;
 }
@@ -49,7 +50,7 @@ export async function deleteBackup(options: DeleteBackupOptions): Promise<Delete
     const problem = damaged.find(one => one.id === id)?.error;
     if (problem !== undefined && !force) {
       throw new PgkeepError('OBJECT_DAMAGED', problem.message, {
-        hint: 'it may be the last good backup of its database; delete it all the same with --force',
+        hint: 'it may be the last good backup of its series; delete it all the same with --force',
         context: { object: metadataName(id) },
       });
     }
@@ -59,11 +60,11 @@ export async function deleteBackup(options: DeleteBackupOptions): Promise<Delete
         hint: 'see what there is with: pgkeep list',
       });
     }
-    const ofDatabase = backups.filter(backup => backup.complete && backup.database === metadata?.database);
-    const { records } = await readVerifications(storage, new Set(ofDatabase.map(backup => backup.id)));
-    const knownDamage = await findKnownDamage(storage, ofDatabase, records);
+    const good = backups.filter(backup => backup.complete && metadata && standsFor(backup, metadata));
+    const { records } = await readVerifications(storage, new Set(good.map(backup => backup.id)));
+    const knownDamage = await findKnownDamage(storage, good, records);
     // One that is damaged does not take the place of one that is not.
-    const others = ofDatabase
+    const others = good
       .map(backup => backup.id)
       .filter(other => other !== id && (!knownDamage.has(other) || knownDamage.has(id)));
     const wasLastGood = metadata?.complete === true && others.length === 0;

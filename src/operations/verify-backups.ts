@@ -27,6 +27,7 @@ import {
   readAllMetadata,
   withoutItsKey,
 } from '../repository/repository.ts';
+import { chooseLatest } from '../repository/series.ts';
 import {
   readVerification,
   type Sample,
@@ -224,9 +225,9 @@ class Verification {
     if (!all) {
       // Of which database a damaged one is cannot be known.
       if (database !== undefined) return [(await findBackup(this.#storage, backup, database, warn)).id];
-      const newest = backups.find(metadata => metadata.complete)?.id ?? '';
+      const newest = chooseLatest(backups, undefined)?.latest.id ?? '';
       if (damaged[0] !== undefined && damaged[0].id > newest) return [damaged[0].id];
-      return [(await findBackup(this.#storage, backup)).id];
+      return [(await findBackup(this.#storage, backup, undefined, warn)).id];
     }
     const ids = backups
       .filter(metadata => database === undefined || metadata.database === database)
@@ -344,7 +345,7 @@ class Verification {
       if (!isAsTold) findings.doubt('checksum');
       const manifest = await repository.openManifest(id, object);
       if (metadata === undefined) return manifest;
-      const changed = changedFields(metadata, manifest, object.length, repository.encrypted);
+      const changed = changedFields(metadata, manifest, object.length, repository);
       if (!isAsTold) changed.unshift('checksum');
       if (changed.length > 0) {
         findings.add(disagreeing(id, changed), metadataName(id));

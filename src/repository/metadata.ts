@@ -9,11 +9,14 @@ import {
   isTime,
   isWhole,
   listOf,
+  matching,
+  oneOf,
   optional,
   orNull,
   parseJson,
 } from './checked-json.ts';
 import { leftOutLabel, type Manifest } from './manifest.ts';
+import { type Part, partOf } from './series.ts';
 
 export interface BackupMetadata {
   id: string;
@@ -23,6 +26,10 @@ export interface BackupMetadata {
   version: string;
   type: 'database';
   database: string;
+  /** The system identifier of the server; `null` where it does not tell. Missing from the first backups. */
+  server?: string | null;
+  /** Missing when nothing was left out by choice. */
+  part?: Part;
   /** `schema.name` of every table with rows in the backup; left out with --private-metadata. */
   tables?: string[];
   tableCount: number;
@@ -47,12 +54,30 @@ export interface BackupMetadata {
   missing?: string[];
 }
 
+const texts = optional(listOf(isText));
+
+const part = fields({
+  id: matching(/^[0-9a-f]{16}$/),
+  options: optional(
+    fields({
+      schemas: texts,
+      excludeSchemas: texts,
+      tables: texts,
+      excludeTables: texts,
+      excludeTableData: texts,
+      schemaOnly: optional(oneOf(true)),
+    }),
+  ),
+});
+
 const metadataShape = fields({
   id: isText,
   timestamp: isTime,
   version: isText,
   type: isText,
   database: isText,
+  server: optional(orNull(matching(/^\d{1,20}$/))),
+  part: optional(part),
   tables: optional(listOf(isText)),
   tableCount: isCount,
   recordCount: isCount,
@@ -85,13 +110,12 @@ export function parseMetadata(name: string, id: string, bytes: Buffer): BackupMe
  * The fields that anybody may have changed since: those that are not what the manifest says, which only holders of the key
  * can write.
  * @param manifestBytes size of the manifest's object.
- * @param encrypted whether the repository is.
  */
 export function changedFields(
   metadata: BackupMetadata,
   manifest: Manifest,
   manifestBytes: number,
-  encrypted: boolean,
+  { encrypted, secret }: { encrypted: boolean; secret: Buffer },
 ): string[] {
   const missing = manifest.leftOut.filter(entry => entry.missing);
   const isPrivate = metadata.tables === undefined;
@@ -100,6 +124,8 @@ export function changedFields(
     version: manifest.tool.replace(/^pgkeep /, ''),
     type: 'database',
     database: manifest.database.name,
+    server: metadata.server === undefined ? undefined : manifest.server.systemIdentifier,
+    part: partOf(manifest.options, { secret, isPrivate }),
     tables: isPrivate ? undefined : manifest.tables.map(table => `${table.schema}.${table.name}`),
     tableCount: manifest.tables.length,
     recordCount: manifest.tables.reduce((sum, table) => sum + table.rows, 0),

@@ -5,7 +5,7 @@ import { manifestName, metadataName, verifiedName } from './layout.ts';
 
 /**
  * Deletes metadata, verification and manifest, in this order: a backup without metadata does not exist.
- * @param others good backups of the same database. When somebody deletes the last of them at the same moment, this one is
+ * @param others good backups that stand for it. When somebody deletes the last of them at the same moment, this one is
  * put back. None: it is deleted whatever happens.
  * @throws PgkeepError LAST_GOOD_BACKUP; BACKUP_NOT_FOUND when somebody deleted it meanwhile.
  */
@@ -27,8 +27,8 @@ export async function removeBackup(storage: Storage, id: string, others: readonl
 }
 
 export function lastGood(id: string): PgkeepError {
-  return new PgkeepError('LAST_GOOD_BACKUP', `${id} is the last good backup of its database`, {
-    hint: 'make another one first, or verify the others again if they were found damaged; or pass --force to pgkeep delete',
+  return new PgkeepError('LAST_GOOD_BACKUP', `${id} is the last good backup of its series`, {
+    hint: 'nothing else stands for it: make another one of the same server and with the same options first, or verify the others again if they were found damaged; or pass --force to pgkeep delete',
   });
 }
 

@@ -19,6 +19,7 @@ import {
 import { type Manifest, parseManifest, type SegmentRef } from './manifest.ts';
 import { type BackupMetadata, changedFields, parseMetadata } from './metadata.ts';
 import { openSegment } from './segment.ts';
+import { chooseLatest, type Latest, partText } from './series.ts';
 
 interface Descriptor {
   format: number;
@@ -38,6 +39,8 @@ interface KeyObject {
 }
 
 const metadataAtOnce = 16;
+/** Of the backups that somebody may have meant by latest, so many are named. */
+const namedOthers = 3;
 
 /** Whether there is a repository at the storage, and whether it is encrypted. Needs no key. */
 export async function inspectRepository(
@@ -274,7 +277,7 @@ export class Repository {
         },
       );
     }
-    const changed = changedFields(metadata, manifest, object.length, this.encrypted);
+    const changed = changedFields(metadata, manifest, object.length, this);
     if (changed.length > 0) throw disagreeing(metadata.id, changed);
     return manifest;
   }
@@ -351,9 +354,9 @@ export class Repository {
 }
 
 /**
- * The metadata of one backup, by id or `latest` (of one database, when it is named).
- * @param warn told when `latest` passes over a backup that may be newer, as its metadata are damaged; without it, that
- * is an error.
+ * The metadata of one backup, by id or `latest` (of one database, when it is named): see {@link chooseLatest}.
+ * @param warn told when `latest` may not be the one that was meant. That a newer one may be there, whose metadata are damaged,
+ * is an error without it.
  * @throws PgkeepError BACKUP_NOT_FOUND, REPOSITORY_NOT_FOUND, OBJECT_DAMAGED.
  */
 export async function findBackup(
@@ -377,9 +380,8 @@ export async function findBackup(
     return readMetadata(storage, backup);
   }
   const { backups, damaged } = await readAllMetadata(storage);
-  const newest = backups.find(
-    metadata => metadata.complete && (database === undefined || metadata.database === database),
-  );
+  const found = chooseLatest(backups, database);
+  const newest = found?.latest;
   // Ids begin with the time when the run began.
   const passedOver = damaged.filter(({ id }) => newest === undefined || id > newest.id);
   const [first] = passedOver;
@@ -409,7 +411,20 @@ export async function findBackup(
       `see what is left of it with: pgkeep verify ${id}`,
     );
   }
+  if (found !== undefined && found.others.length > 0)
+    warn?.(describeOthers(found), 'name another one by its id: pgkeep list has them all');
   return newest;
+}
+
+function describeOthers({ latest, others }: Latest<BackupMetadata>): string {
+  const isOfSeveral = others.some(({ server }) => server !== latest.server);
+  const describe = ({ id, timestamp, server, part }: BackupMetadata) => {
+    const what = part === undefined ? 'whole' : `a part: ${partText(part)}`;
+    return `${id} of ${timestamp} (${what}${isOfSeveral ? `; server ${server ?? 'unknown'}` : ''})`;
+  };
+  const named = others.slice(0, namedOthers).map(describe);
+  const more = others.length > named.length ? [`and ${others.length - named.length} more`] : [];
+  return `taken as the latest backup of ${latest.database} is ${describe(latest)}; there is also ${[...named, ...more].join(', ')}`;
 }
 
 async function readMetadata(storage: Storage, id: string): Promise<BackupMetadata> {

@@ -1,11 +1,11 @@
 // Which backups stay: a pure rule over what the metadata say. Whatever the clocks did, the newest good backup of a
-// database, its newest verified one, and the newest that is not known to be damaged stay.
+// series, its newest verified one, and the newest that is not known to be damaged stay.
 import { formatQuantity } from '../base/units.ts';
+import { type SeriesMember, seriesOf } from './series.ts';
 
 /** What the rule looks at. */
-export interface RetainedBackup {
+export interface RetainedBackup extends SeriesMember {
   id: string;
-  database: string;
   /** ISO 8601. */
   timestamp: string;
   /** Whether it is good. Those that are not go by age like others, but protect nothing and are never counted. */
@@ -17,9 +17,9 @@ export interface RetainedBackup {
 }
 
 export interface RetentionRules {
-  /** A backup at most so many days older than the newest good one of its database stays. */
+  /** A backup at most so many days older than the newest good one of its database stays; a whole one, than the newest whole. */
   keepDays: number;
-  /** So many of the newest good ones of each database stay, whatever their age. */
+  /** So many of the newest good ones of each series stay, whatever their age. */
   keepLast: number;
 }
 
@@ -57,25 +57,43 @@ function decideDatabase<B extends RetainedBackup>(
   );
   const isAhead = (backup: B) => Date.parse(backup.timestamp) > nowMs + dayMs;
   const good = sorted.filter(backup => backup.complete && !isAhead(backup));
-  const newestVerified = good.find(backup => backup.verified);
-  const sound = good.filter(backup => !backup.damaged);
-  const ages = agesOf(sorted, good, Math.max(rules.keepDays, longestGapDays) * dayMs);
+  const goodOfSeries = Map.groupBy(good, seriesOf);
+  const kept = new Map([...goodOfSeries.values()].flatMap(ofOne => [...protect(ofOne, rules)]));
+  const longestGapMs = Math.max(rules.keepDays, longestGapDays) * dayMs;
+  const ages = agesOf(sorted, good, longestGapMs);
+  // Parts going on are no reason for whole ones to go.
+  const whole = good.filter(backup => backup.part === undefined);
+  const agesOfWhole = agesOf(sorted, whole, longestGapMs);
   return sorted.map(backup => {
     const keep = (reason: string) => ({ backup, stays: true, reason });
     if (isAhead(backup)) return keep('dated later than the storage has it now');
-    if (good.length === 0) return keep('its database has no good backup');
-    if (backup === good[0]) return keep('the newest good backup of its database');
-    if (backup === newestVerified) return keep('the newest verified backup of its database');
-    if (backup === sound[0]) return keep('the newest good backup of its database that is not damaged');
-    const isNewest = (ones: readonly B[]) => ones.slice(0, rules.keepLast).includes(backup);
-    if (isNewest(good) || isNewest(sound)) return keep(`one of the newest ${rules.keepLast}`);
-    const ageMs = ages.get(backup) ?? 0;
+    if (!goodOfSeries.has(seriesOf(backup))) return keep('its series has no good backup');
+    const reason = kept.get(backup);
+    if (reason !== undefined) return keep(reason);
+    const ageMs = (backup.part === undefined ? agesOfWhole : ages).get(backup) ?? 0;
     const limit = `${formatQuantity(rules.keepDays, 'day')}`;
     const age = `${ageText(ageMs)} than the newest`;
     return ageMs <= rules.keepDays * dayMs
       ? keep(`${age}, within ${limit}`)
       : { backup, stays: false, reason: `${age}, beyond ${limit}` };
   });
+}
+
+/**
+ * What stays of a series whatever its age, and why.
+ * @param good newest first.
+ */
+function protect<B extends RetainedBackup>(good: readonly B[], { keepLast }: RetentionRules): Map<B, string> {
+  const sound = good.filter(backup => !backup.damaged);
+  const reasons = new Map<B, string>();
+  const keep = (backups: readonly (B | undefined)[], reason: string) => {
+    for (const backup of backups) if (backup && !reasons.has(backup)) reasons.set(backup, reason);
+  };
+  keep([good[0]], 'the newest good backup of its series');
+  keep([good.find(backup => backup.verified)], 'the newest verified backup of its series');
+  keep([sound[0]], 'the newest good backup of its series that is not damaged');
+  keep([...good.slice(0, keepLast), ...sound.slice(0, keepLast)], `one of the newest ${keepLast}`);
+  return reasons;
 }
 
 function ageText(ageMs: number): string {

@@ -144,6 +144,8 @@ export const damages: Damage[] = [
     { field: 'timestamp', value: '2031-01-01T00:00:00.000Z' },
     { field: 'tags', value: ['keep'] },
     { field: 'complete', value: false },
+    { field: 'part', value: { id: '0123456789abcdef' } },
+    { field: 'server', value: '7056012489521631232' },
     { field: 'encrypted', value: false },
     { field: 'compressed', value: false },
   ].map(

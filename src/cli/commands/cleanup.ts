@@ -10,6 +10,7 @@ import type { GarbageCounts } from '../../repository/garbage-collection.ts';
 import { readEncryptionKey } from '../encryption-key.ts';
 import { printJson } from '../output/json.ts';
 import { startProgress } from '../output/progress.ts';
+import { serverColumn, stateText } from '../output/series.ts';
 import { type Style, styleFor } from '../output/style.ts';
 import { type Column, renderTable } from '../output/table.ts';
 import { formatTime } from '../output/time.ts';
@@ -57,7 +58,8 @@ export function mendingHint({ message }: ErrorData): string {
 }
 
 export function cleanedText({ backups, dryRun }: CleanupRepositoryResult, style: Style): string {
-  return renderTable([fateColumn(dryRun), ...columns], backups, style);
+  const columns = [fateColumn(dryRun), ...whichColumns, serverColumn(backups), ...whyColumns];
+  return renderTable(columns, backups, style);
 }
 
 function fateColumn(dryRun: boolean): Column<CleanedBackup> {
@@ -67,13 +69,17 @@ function fateColumn(dryRun: boolean): Column<CleanedBackup> {
   };
 }
 
-const columns: readonly Column<CleanedBackup>[] = [
+const whichColumns: readonly Column<CleanedBackup>[] = [
   { title: 'ID', text: backup => backup.id },
   {
     title: 'TAKEN (UTC)',
     text: backup => (backup.timestamp === null ? '' : formatTime(backup.timestamp)),
   },
   { title: 'DATABASE', text: backup => backup.database ?? '' },
+];
+
+const whyColumns: readonly Column<CleanedBackup>[] = [
+  { title: 'STATE', text: stateText },
   { title: 'WHY', text: backup => backup.reason },
 ];
 

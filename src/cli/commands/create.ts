@@ -4,6 +4,7 @@ import { PgkeepError } from '../../base/errors.ts';
 import { formatBytes, formatCount, formatDuration, formatQuantity } from '../../base/units.ts';
 import { type CreateBackupResult, createBackup } from '../../operations/create-backup.ts';
 import { leftOutLabel } from '../../repository/manifest.ts';
+import { partText } from '../../repository/series.ts';
 import { readEncryptionKey } from '../encryption-key.ts';
 import { printJson } from '../output/json.ts';
 import { type Progress, startProgress } from '../output/progress.ts';
@@ -85,6 +86,7 @@ export function createdText(result: CreateBackupResult, style: Style): string {
     `${result.complete ? style.green('backup') : style.yellow('incomplete backup')} ${style.bold(result.id)} of ${result.database}: ${rows}, ${size}`,
     `stored ${formatBytes(result.newBytes)} new, reused ${formatBytes(result.reusedBytes)}, ${sealed}, in ${result.repository}`,
   ];
+  if (result.part !== undefined) lines.push(`a part of the database: made with ${partText(result.part)}`);
   if (result.leftOut.length > 0) {
     lines.push(
       `left out: ${formatCount(result.leftOut.length)} (pgkeep show ${result.id} says what and why)`,

@@ -42,5 +42,5 @@ export async function run({ options, argument, signal, io }: Invocation<'delete'
 function backupText({ id, database, timestamp, wasLastGood }: DeleteBackupResult): string {
   const of = database === null ? '' : ` of ${singleLine(database)}`;
   const taken = timestamp === null ? '' : `, taken ${formatTime(timestamp)} UTC`;
-  return `${id}${of}${taken}${wasLastGood ? ', the last good one of its database' : ''}`;
+  return `${id}${of}${taken}${wasLastGood ? ', the last good one of its series' : ''}`;
 }

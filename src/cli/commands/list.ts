@@ -3,6 +3,7 @@ import { formatBytes, formatCount, formatDuration } from '../../base/units.ts';
 import { type ListedBackup, listBackups } from '../../operations/list-backups.ts';
 import { printJson } from '../output/json.ts';
 import { startProgress } from '../output/progress.ts';
+import { serverColumn, stateText } from '../output/series.ts';
 import { type Style, styleFor } from '../output/style.ts';
 import { type Column, renderTable } from '../output/table.ts';
 import { formatTime } from '../output/time.ts';
@@ -35,13 +36,17 @@ export async function run({ options, io, signal }: Invocation<'list'>): Promise<
 }
 
 export function listText(backups: readonly ListedBackup[], style: Style): string {
+  const columns = [...whichColumns, serverColumn(backups), ...whatColumns];
   return renderTable(columns, backups, style);
 }
 
-const columns: readonly Column<ListedBackup>[] = [
+const whichColumns: readonly Column<ListedBackup>[] = [
   { title: 'ID', text: backup => backup.id },
   { title: 'TAKEN (UTC)', text: backup => formatTime(backup.timestamp) },
   { title: 'DATABASE', text: backup => backup.database },
+];
+
+const whatColumns: readonly Column<ListedBackup>[] = [
   { title: 'TABLES', align: 'right', text: backup => formatCount(backup.tableCount) },
   { title: 'ROWS', align: 'right', text: backup => formatCount(backup.recordCount) },
   { title: 'SIZE', align: 'right', text: backup => formatBytes(backup.sizeBytes) },
@@ -53,9 +58,3 @@ const columns: readonly Column<ListedBackup>[] = [
   { title: 'TAGS', text: backup => backup.tags.join(' ') },
   { title: 'REASON', text: backup => backup.reason ?? '' },
 ];
-
-/** Empty for a backup as it should be. */
-function stateText({ complete, missingCount }: ListedBackup): string {
-  if (complete) return '';
-  return missingCount === undefined ? 'incomplete' : `incomplete: ${formatCount(missingCount)} missing`;
-}

@@ -2,6 +2,7 @@
 import { formatBytes, formatCount, formatDuration, formatQuantity } from '../../base/units.ts';
 import { type ShownBackup, showBackup } from '../../operations/show-backup.ts';
 import { leftOutLabel } from '../../repository/manifest.ts';
+import { partText } from '../../repository/series.ts';
 import { chosenBackup } from '../backup-choice.ts';
 import { readEncryptionKey } from '../encryption-key.ts';
 import { printJson } from '../output/json.ts';
@@ -44,6 +45,7 @@ function facts(shown: ShownBackup, style: Style): string {
     ['Backup', metadata.id],
     ['Repository', shown.repository],
     ['Database', metadata.database],
+    ['Server', metadata.server == null ? '' : `system identifier ${metadata.server}`],
     ['Started', `${formatTime(shown.startedAt)} UTC, took ${formatDuration(shown.durationMs)}`],
     ['Snapshot', snapshotText(shown.snapshot)],
     ['Versions', `server ${shown.serverVersion}, pg_dump ${shown.pgDumpVersion}, pgkeep ${metadata.version}`],
@@ -59,6 +61,7 @@ function facts(shown: ShownBackup, style: Style): string {
         ? ''
         : `no: ${formatQuantity(metadata.missingCount ?? 0, 'thing')} missing, see below`,
     ],
+    ['Part', metadata.part === undefined ? '' : `made with ${partText(metadata.part)}`],
     ['Encrypted', metadata.encrypted ? 'yes' : 'no'],
     ['Verified', verifiedText(shown.verified)],
     [

@@ -23,6 +23,8 @@ export interface DatabaseCheckOptions {
 export interface DatabaseFound {
   name: string;
   sizeBytes: number | undefined;
+  /** The system identifier of its server; `null` when the server does not tell, `undefined` when it could not be asked. */
+  server: string | null | undefined;
 }
 
 const applicationName = 'pgkeep doctor';
@@ -73,11 +75,11 @@ export async function checkDatabase(
   } catch (error) {
     list.failWith('database', error, seeDatabase);
     list.skip(behindConnection, 'there is no connection to the database');
-    return { name: target.database, sizeBytes: undefined };
+    return { name: target.database, sizeBytes: undefined, server: undefined };
   }
   try {
-    const sizeBytes = await new Behind(list, options, target, client, signal).check();
-    return { name: target.database, sizeBytes };
+    const found = await new Behind(list, options, target, client, signal).check();
+    return { name: target.database, ...found };
   } finally {
     await closeClient(client);
   }
@@ -106,8 +108,8 @@ class Behind {
     this.#signal = signal;
   }
 
-  /** @returns the size of the database, where the role may ask for it. */
-  async check(): Promise<number | undefined> {
+  /** @returns the size of the database, where the role may ask for it, and which server it is on. */
+  async check(): Promise<Pick<DatabaseFound, 'sizeBytes' | 'server'>> {
     const { jobs, programs, environment } = this.#options;
     const list = this.#list;
     const client = this.#client;
@@ -128,9 +130,9 @@ class Behind {
     const server = facts;
     if (server === undefined || server.versionNumber < oldestVersion * 10000) {
       list.skip(behindConnection.slice(2), 'the server is not of a supported version');
-      return sizeBytes;
+      return { sizeBytes, server: server?.systemIdentifier };
     }
-    const { versionNumber } = server;
+    const { versionNumber, systemIdentifier } = server;
     await checkProgramsForServer(list, versionNumber, programs, environment);
     await this.#step(['pooler'], () => this.#checkPooler());
     await this.#step(['server-clock'], () => this.#checkClock());
@@ -152,7 +154,7 @@ class Behind {
     await this.#step(['large-objects'], () => checkLargeObjects(list, client, role, versionNumber));
     await this.#step(['roles'], () => checkRoles(list, client, versionNumber));
     await this.#step(['subscriptions'], () => checkSubscriptions(list, client));
-    return sizeBytes;
+    return { sizeBytes, server: systemIdentifier };
   }
 
   /** Does one check; its failure is an entry, and nothing more is asked of a connection that was lost. */

@@ -5,6 +5,7 @@ import { formatBytes, formatDuration } from '../../base/units.ts';
 import { parseKey } from '../../crypto/key.ts';
 import { probeName, probePrefix } from '../../repository/layout.ts';
 import { inspectRepository, Repository, readAllMetadata } from '../../repository/repository.ts';
+import { chooseLatest } from '../../repository/series.ts';
 import type { Storage } from '../../storage/storage.ts';
 import { type Checklist, checkClock, clockSkewMs, within } from '../checklist.ts';
 import type { DatabaseFound } from './database.ts';
@@ -214,8 +215,13 @@ async function checkNewest(
   }
   try {
     const { backups, damaged } = await within(storageTimeoutMs, 'reading the list', readAllMetadata(storage));
-    const own = backups.filter(backup => database === undefined || backup.database === database.name);
-    const newest = own.find(backup => backup.complete);
+    const own = backups.filter(
+      backup =>
+        database === undefined ||
+        (backup.database === database.name &&
+          (database.server === undefined || [undefined, database.server].includes(backup.server))),
+    );
+    const newest = chooseLatest(own, database?.name)?.latest;
     if (damaged.length > 0)
       list.warn(
         name,
@@ -228,7 +234,8 @@ async function checkNewest(
       return;
     }
     const ageMs = Date.now() - Date.parse(newest.timestamp);
-    const message = `the newest complete backup${of} is ${newest.id}, ${formatDuration(Math.max(0, ageMs))} old`;
+    const what = newest.part === undefined ? 'newest complete backup' : 'newest backup, a part,';
+    const message = `the ${what}${of} is ${newest.id}, ${formatDuration(Math.max(0, ageMs))} old`;
     if (ageMs <= maxBackupAgeMs) list.ok(name, message);
     else list.warn(name, message, `${make}; and see whether the job that should run it still does`);
   } catch (error) {

@@ -10,6 +10,7 @@ import {
   type Manifest,
   type TableEntry,
 } from '../../repository/manifest.ts';
+import { narrowing, narrowingText } from '../../repository/series.ts';
 
 export interface SelectedParts {
   entries: ArchiveEntry[];
@@ -110,6 +111,9 @@ function completeEntries(
 ): ArchiveEntry[] {
   const { schemas, excludeSchemas, tables, excludeTables } = manifest.options;
   const missing = manifest.leftOut.filter(entry => entry.missing);
+  const narrowed = narrowing(manifest.options);
+  if (narrowed !== undefined)
+    warn(`${manifest.backup} holds a part of its database: it was made with ${narrowingText(narrowed)}`);
   if (missing.length > 0) warn(describeMissing(manifest.backup, missing));
   const hasAll =
     missing.length === 0 &&

@@ -4,6 +4,7 @@ import {
   type RetainedBackup,
   type RetentionRules,
 } from '../../../src/repository/retention.ts';
+import { seriesOf } from '../../../src/repository/series.ts';
 
 const dayMs = 86_400_000;
 const now = Date.parse('2026-06-01T12:00:00Z');
@@ -78,9 +79,9 @@ describe('a backup', () => {
     ).map(({ stays, reason }) => `${stays ? 'stays' : 'goes'}: ${reason}`);
     expect(reasons).toEqual([
       'stays: dated later than the storage has it now',
-      'stays: the newest good backup of its database',
+      'stays: the newest good backup of its series',
       'stays: one of the newest 2',
-      'stays: the newest verified backup of its database',
+      'stays: the newest verified backup of its series',
       'goes: 40 days older than the newest, beyond 10 days',
     ]);
     const close = applyRetention(
@@ -90,10 +91,49 @@ describe('a backup', () => {
     ).map(({ stays, reason }) => `${stays ? 'stays' : 'goes'}: ${reason}`);
     expect(close).toEqual([
       'stays: not older than the newest, within 1 day',
-      'stays: the newest good backup of its database',
+      'stays: the newest good backup of its series',
       'stays: less than a day older than the newest, within 1 day',
       'goes: 1 day older than the newest, beyond 1 day',
     ]);
+  });
+});
+
+describe('series', () => {
+  const orders = { part: { id: 'orders' } };
+  const logs = { part: { id: 'logs' } };
+
+  test('a part never takes the place of a whole backup, nor makes it older', () => {
+    const whole = [backup(80), backup(85), backup(111)];
+    const hourly = Array.from({ length: 9 }, (_, n) => backup(n / 24, orders));
+    expect(going([...hourly, ...whole], { keepDays: 30 })).toEqual([whole[2]]);
+    expect(going([...hourly, ...whole], { keepDays: 0, keepLast: 2 })).toEqual([
+      ...hourly.slice(2),
+      whole[2],
+    ]);
+  });
+
+  test('parts by one choice are judged apart from those by another, and the newest of each stays', () => {
+    const parts = [backup(0, orders), backup(1, orders), backup(60, logs), backup(61, logs)];
+    expect(going(parts)).toEqual([parts[3]]);
+    expect(going(parts, { keepDays: 0 })).toEqual([parts[1], parts[3]]);
+    expect(going([backup(0, { ...orders, damaged: true }), backup(50, orders)], { keepDays: 0 })).toEqual([]);
+  });
+
+  test('a series that ended shrinks to its newest backup as others go on', () => {
+    const before = Array.from({ length: 10 }, (_, day) => backup(40 + day, { server: '1' }));
+    const after = Array.from({ length: 40 }, (_, day) => backup(day, { server: '2' }));
+    expect(going([...after, ...before])).toEqual([...after.slice(31), ...before.slice(1)]);
+    const verified = { ...before[5], verified: true } as RetainedBackup;
+    expect(going([...after, ...before.with(5, verified)])).not.toContain(verified);
+    const otherChoice = before.map(one => ({ ...one, server: '2', ...logs }));
+    expect(going([...after, ...otherChoice])).toEqual([...after.slice(31), ...otherChoice.slice(1)]);
+  });
+
+  test('of one name on two servers keep the newest of each', () => {
+    const one = [backup(1, { server: '1' }), backup(2, { server: '1' })];
+    const other = [backup(0, { server: '2' }), backup(3, { server: '2' })];
+    const unknown = [backup(70, { server: null }), backup(75)];
+    expect(going([...one, ...other, ...unknown], { keepDays: 0 })).toEqual([one[1], other[1], unknown[1]]);
   });
 });
 
@@ -164,6 +204,8 @@ describe('whatever the history, the clocks and the rules', () => {
         clock += next() * 5 + (jumps[Math.floor(next() * 60)] ?? 0);
         return backup(-clock, {
           database: next() < 0.7 ? 'shop' : 'other',
+          server: next() < 0.8 ? '1' : '2',
+          ...(next() < 0.2 && { part: { id: 'a' } }),
           complete: next() < 0.8,
           verified: next() < 0.2,
           damaged: next() < 0.2,
@@ -173,9 +215,9 @@ describe('whatever the history, the clocks and the rules', () => {
       const rules = { keepDays: Math.floor(next() * 40), keepLast: Math.floor(next() * 5) };
       const gonners = going(backups, rules, nowMs);
       gone += gonners.length;
-      for (const database of ['shop', 'other']) {
+      for (const series of new Set(backups.map(seriesOf))) {
         const good = backups
-          .filter(one => one.database === database && one.complete)
+          .filter(one => seriesOf(one) === series && one.complete)
           .filter(one => Date.parse(one.timestamp) <= nowMs + dayMs)
           .sort((a, b) => b.timestamp.localeCompare(a.timestamp) || b.id.localeCompare(a.id));
         const kept = good.filter(one => !gonners.includes(one));
@@ -187,7 +229,7 @@ describe('whatever the history, the clocks and the rules', () => {
           Math.min(sound.length, rules.keepLast),
         );
         expect(kept.length).toBeGreaterThanOrEqual(Math.min(good.length, rules.keepLast));
-        if (good.length === 0) expect(gonners.filter(one => one.database === database)).toEqual([]);
+        if (good.length === 0) expect(gonners.filter(one => seriesOf(one) === series)).toEqual([]);
       }
       for (const one of gonners) expect(Date.parse(one.timestamp)).toBeLessThanOrEqual(nowMs + dayMs);
       const more = going(backups, { keepDays: rules.keepDays, keepLast: rules.keepLast + 1 }, nowMs);

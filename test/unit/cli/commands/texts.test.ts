@@ -216,7 +216,7 @@ test('the plan and the summary of a restore', () => {
 });
 
 test('what a cleanup did, and why', () => {
-  const backup = { database: 'shop', complete: true };
+  const backup = { database: 'shop', server: null, complete: true };
   const result: CleanupRepositoryResult = {
     repository: '/srv/backups',
     dryRun: false,
@@ -226,7 +226,7 @@ test('what a cleanup did, and why', () => {
         id: 'backup-1642684800000-a1b2c3d4',
         timestamp: '2022-01-20T13:20:00.000Z',
         stays: true,
-        reason: 'the newest good backup of its database',
+        reason: 'the newest good backup of its series',
       },
       {
         ...backup,
@@ -244,7 +244,7 @@ test('what a cleanup did, and why', () => {
   };
   expect(cleanedText(result, plain) + summaryText(result, plain)).toMatchInlineSnapshot(`
     "         ID                             TAKEN (UTC)          DATABASE  WHY
-    stays    backup-1642684800000-a1b2c3d4  2022-01-20 13:20:00  shop      the newest good backup of its database
+    stays    backup-1642684800000-a1b2c3d4  2022-01-20 13:20:00  shop      the newest good backup of its series
     deleted  backup-1639484800000-0a1b2c3d  2021-12-14 12:26:40  shop      37 days older than the newest, beyond 30 days
     deleted 1 backup of 2 backups, and 1,200 segments, 3 keys, 1 unfinished backup, 2 verifications (12.3 MiB) that no backup needed, in 1.5 s
     waiting until the grace is over: 1 segment (2.00 KiB)
