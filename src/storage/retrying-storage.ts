@@ -1,6 +1,7 @@
 // Asks a remote storage again after failures that may pass: the only place where requests are repeated.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PgkeepError, throwIfAborted } from '../base/errors.ts';
+import { PagedListing } from './paged-listing.ts';
 import type { GetOptions, PutOptions, Storage, StoredObject } from './storage.ts';
 import { TransientError } from './transient-error.ts';
 
@@ -60,23 +61,16 @@ export class RetryingStorage implements Storage {
     return this.#patiently(() => this.#inner.stat(name));
   }
 
-  /** A listing that fails half-way begins again and passes over what was given already. */
+  /** A listing that fails half-way goes on where it was. Of another kind it would seem to have ended, and so fails at once. */
   async *list(prefix: string): AsyncIterable<StoredObject> {
-    const given = new Set<string>();
-    let objects = this.#inner.list(prefix)[Symbol.asyncIterator]();
-    const next = async () => {
-      try {
-        return await objects.next();
-      } catch (error) {
-        objects = this.#inner.list(prefix)[Symbol.asyncIterator]();
-        throw error;
-      }
-    };
+    const listing = this.#inner.list(prefix);
+    if (!(listing instanceof PagedListing)) {
+      yield* listing;
+      return;
+    }
     for (;;) {
-      const { done, value } = await this.#patiently(next);
+      const { done, value } = await this.#patiently(() => listing.next());
       if (done) return;
-      if (given.has(value.name)) continue;
-      given.add(value.name);
       yield value;
     }
   }

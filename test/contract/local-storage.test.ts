@@ -1,7 +1,7 @@
 // Storage in a folder keeps the contract, and what only a folder has to show for it: modes, and no leavings.
 
-import { readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { expect, test } from 'vitest';
 import { LocalStorage } from '../../src/storage/local/local-storage.ts';
@@ -54,6 +54,18 @@ test('what a killed process left unfinished is not listed', async () => {
   await storage.put('a/object', Buffer.from('x'));
   writeFileSync(join(folder.path, 'a/.other.0123456789ab.tmp'), 'half');
   expect(await names(storage, '')).toEqual(['a/object']);
+});
+
+test('lists 10,000 objects, each once', async () => {
+  await using folder = makeTempFolder('storage');
+  const all = Array.from({ length: 10_000 }, (_, i) => `segments/${i % 256}/${i}`);
+  for (const name of all) {
+    mkdirSync(join(folder.path, dirname(name)), { recursive: true });
+    writeFileSync(join(folder.path, name), 'x');
+  }
+  const storage = new LocalStorage(folder.path);
+  expect(await names(storage, '')).toEqual(all.sort());
+  expect(await names(storage, 'segments/7/')).toHaveLength(40);
 });
 
 test('a put that cannot be finished leaves nothing behind', async () => {

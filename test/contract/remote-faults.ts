@@ -2,6 +2,7 @@
 
 import { randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
+import { freeBuffer } from '../../src/base/free-buffer.ts';
 import { RetryingStorage } from '../../src/storage/retrying-storage.ts';
 import type { Storage } from '../../src/storage/storage.ts';
 import { freePort } from '../support/free-port.ts';
@@ -12,7 +13,17 @@ export interface RemoteUnderTest {
   /** The port of the real server. */
   serverPort(): number;
   /** An empty storage of a test's own, and how it is reached by another port, which may be a proxy's. */
-  place(): (port: number, timeoutMs: number) => Storage;
+  place(): Place;
+  /** How many objects make several pages of a listing. */
+  severalPages: number;
+  /** The port at which pages are as small as that takes, where it is another. */
+  pagesPort?(): number;
+}
+
+interface Place {
+  (port: number, timeoutMs: number): Storage;
+  /** Makes objects where that is quicker than by putting them. */
+  fill?(names: readonly string[]): void;
 }
 
 const lost = { code: 'STORAGE_UNREACHABLE' };
@@ -73,6 +84,25 @@ export function describeRemoteFaults(name: string, remote: RemoteUnderTest): voi
       expect(await names(direct.storage, '')).toHaveLength(steps + 1);
     });
 
+    test(`lists ${remote.severalPages} objects, each once, also when the connection is cut between pages`, async () => {
+      const at = remote.place();
+      await using direct = closing(at(remote.serverPort(), patientMs));
+      const all = Array.from({ length: remote.severalPages }, (_, i) => `segments/${i % 256}/${i}`);
+      const waiting = all.values();
+      const lane = async () => {
+        for (const name of waiting) await direct.storage.put(name, Buffer.alloc(0));
+      };
+      if (at.fill !== undefined) at.fill(all);
+      else await Promise.all(Array.from({ length: 64 }, lane));
+      await using proxy = await startTcpProxy(remote.pagesPort?.() ?? remote.serverPort(), {
+        resetAfterReceivedBytes: 500_000,
+      });
+      await using cut = closing(new RetryingStorage(at(proxy.port, patientMs), undefined, impatient));
+      expect(await names(cut.storage, 'segments/')).toEqual(all.sort());
+      expect(proxy.receivedBytes).toBeGreaterThan(500_000);
+      expect(await names(cut.storage, 'segments/7/')).toHaveLength(Math.ceil((all.length - 7) / 256));
+    });
+
     test('a server that falls silent is given up after the time limit', async () => {
       await using proxy = await startTcpProxy(remote.serverPort());
       await using silent = closing(remote.place()(proxy.port, 500));
@@ -92,6 +122,29 @@ export function describeRemoteFaults(name: string, remote: RemoteUnderTest): voi
       await direct.storage.put('object', bytes);
       await using slow = closing(at(proxy.port, 1000));
       expect(bytes.equals(await slow.storage.get('object'))).toBe(true);
+    });
+
+    test('memory does not grow with the number of objects or their size', async () => {
+      await using direct = closing(remote.place()(remote.serverPort(), patientMs));
+      const { storage } = direct;
+      const sizeBytes = 4 * 1024 * 1024;
+      const pass = async (objects: number) => {
+        for (let n = 0; n < objects; n += 4) {
+          await Promise.all(
+            [0, 1, 2, 3].map(async lane => {
+              const bytes = Buffer.allocUnsafeSlow(sizeBytes).fill(n + lane);
+              await storage.put(`lane/${lane}`, bytes);
+              freeBuffer(bytes);
+              const read = await storage.get(`lane/${lane}`);
+              expect(read.length).toBe(sizeBytes);
+              freeBuffer(read);
+            }),
+          );
+        }
+        return process.memoryUsage().rss;
+      };
+      const before = await pass(12);
+      expect((await pass(36)) - before).toBeLessThan(48 * 1024 * 1024);
     });
 
     test('where nobody listens, every call says so', async () => {

@@ -7,6 +7,7 @@ import { CountingStorage } from '../../src/storage/counting-storage.ts';
 import { LimitedStorage } from '../../src/storage/limited-storage.ts';
 import { LocalStorage } from '../../src/storage/local/local-storage.ts';
 import { openStorage, openStorageToRead } from '../../src/storage/open-storage.ts';
+import { PagedListing } from '../../src/storage/paged-listing.ts';
 import { RetryingStorage } from '../../src/storage/retrying-storage.ts';
 import type { PutOptions, Storage, StoredObject } from '../../src/storage/storage.ts';
 import { TransientError } from '../../src/storage/transient-error.ts';
@@ -50,11 +51,13 @@ class FailingFolder extends LocalStorage {
     return await super.get(name);
   }
 
-  override async *list(prefix: string): AsyncIterable<StoredObject> {
-    for await (const object of super.list(prefix)) {
-      yield object;
+  override list(prefix: string): PagedListing<number> {
+    const objects = super.list(prefix)[Symbol.asyncIterator]();
+    return new PagedListing(1, async number => {
       this.#fail();
-    }
+      const { done, value } = await objects.next();
+      return done ? { objects: [], next: undefined } : { objects: [value], next: number + 1 };
+    });
   }
 
   #fail(): void {
@@ -109,6 +112,45 @@ test('a listing that fails half-way is complete all the same, and names nothing 
   failing.failures = 5;
   expect(await names(new RetryingStorage(failing, undefined, policy), '')).toEqual(all);
   expect(failing.failures).toBeLessThanOrEqual(0);
+});
+
+test('a listing that cannot go on where it was fails, and does not seem complete', async () => {
+  await using folder = makeTempFolder('storage');
+  class Restarting extends LocalStorage {
+    override async *list(): AsyncIterable<StoredObject> {
+      yield { name: 'a', sizeBytes: 0, modified: new Date() };
+      throw new TransientError('planned');
+    }
+  }
+  await expect(names(new RetryingStorage(new Restarting(folder.path)), '')).rejects.toMatchObject({
+    message: expect.stringContaining('planned'),
+  });
+});
+
+test('memory does not grow with the number of objects listed', async () => {
+  await using folder = makeTempFolder('storage');
+  const pages = 1_000;
+  class Large extends LocalStorage {
+    override list(): PagedListing<number> {
+      return new PagedListing(0, async page => ({
+        objects: Array.from({ length: 1_000 }, (_, i) => ({
+          name: `segments/${page}/${i}`.padEnd(80, '0'),
+          sizeBytes: i,
+          modified: new Date(page),
+        })),
+        next: page + 1 < pages ? page + 1 : undefined,
+      }));
+    }
+  }
+  const storage = new RetryingStorage(new CountingStorage(new Large(folder.path)));
+  let listed = 0;
+  let early = 0;
+  for await (const _ of storage.list('')) {
+    if (++listed === 100_000) early = process.memoryUsage().heapUsed;
+  }
+  expect(listed).toBe(1_000_000);
+  // Their names alone are 80 MB.
+  expect(process.memoryUsage().heapUsed - early).toBeLessThan(30_000_000);
 });
 
 test('traffic is counted, repetitions included', async () => {

@@ -15,7 +15,9 @@ export type Verdict =
   /** The connection ends after so many bytes of the request's body have been passed on. */
   | { cutRequestAfter: number }
   | { cutAnswerAfter: number }
-  | { delayMs: number };
+  | { delayMs: number }
+  /** Another is asked for. */
+  | { path: string };
 
 export interface SeenRequest {
   method: string;
@@ -89,7 +91,8 @@ async function perform(
     return;
   }
   if (typeof verdict === 'object' && 'delayMs' in verdict) await sleep(verdict.delayMs);
-  const { method, url: path, headers } = incoming;
+  const { method, headers } = incoming;
+  const path = typeof verdict === 'object' && 'path' in verdict ? verdict.path : incoming.url;
   const onward = httpRequest({ host: '127.0.0.1', port: serverPort, method, path, headers, agent: false });
   onward.on('error', () => outgoing.destroy());
   if (typeof verdict === 'object' && 'cutRequestAfter' in verdict) {

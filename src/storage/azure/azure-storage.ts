@@ -3,6 +3,7 @@ import type { ContainerClient } from '@azure/storage-blob';
 import { PgkeepError, throwIfAborted } from '../../base/errors.ts';
 import { objectMissing, objectTooLarge, requireObjectSize } from '../object-errors.ts';
 import { isObjectName, requireObjectName } from '../object-name.ts';
+import { PagedListing } from '../paged-listing.ts';
 import {
   type GetOptions,
   maxObjectBytes,
@@ -92,18 +93,30 @@ export class AzureStorage implements Storage {
     }
   }
 
-  async *list(prefix: string): AsyncIterable<StoredObject> {
-    const client = await this.#client();
-    try {
-      for await (const { name: key, properties } of client.listBlobsFlat({ prefix: this.#prefix + prefix })) {
-        const name = key.slice(this.#prefix.length);
-        // Others may keep things beside the repository's objects.
-        if (!isObjectName(name)) continue;
-        yield { name, sizeBytes: properties.contentLength ?? 0, modified: properties.lastModified };
+  list(prefix: string): PagedListing<string> {
+    return new PagedListing('', async marker => {
+      const client = await this.#client();
+      try {
+        const pages = client
+          .listBlobsFlat({ prefix: this.#prefix + prefix })
+          .byPage(marker === '' ? {} : { continuationToken: marker });
+        const page = (await pages.next()).value;
+        const objects: StoredObject[] = [];
+        for (const { name: key, properties } of page?.segment.blobItems ?? []) {
+          const name = key.slice(this.#prefix.length);
+          // Others may keep things beside the repository's objects.
+          if (!isObjectName(name)) continue;
+          objects.push({
+            name,
+            sizeBytes: properties.contentLength ?? 0,
+            modified: properties.lastModified,
+          });
+        }
+        return { objects, next: page?.continuationToken || undefined };
+      } catch (error) {
+        throw this.#translate(error, `listing ${prefix} of`);
       }
-    } catch (error) {
-      throw this.#translate(error, `listing ${prefix} of`);
-    }
+    });
   }
 
   async remove(names: readonly string[]): Promise<void> {

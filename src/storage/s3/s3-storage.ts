@@ -14,6 +14,7 @@ import {
 import { PgkeepError } from '../../base/errors.ts';
 import { objectMissing, objectTooLarge, requireObjectSize } from '../object-errors.ts';
 import { isObjectName, requireObjectName } from '../object-name.ts';
+import { PagedListing } from '../paged-listing.ts';
 import {
   type GetOptions,
   maxObjectBytes,
@@ -107,17 +108,17 @@ export class S3Storage implements Storage {
     }
   }
 
-  async *list(prefix: string): AsyncIterable<StoredObject> {
-    let token: string | undefined;
-    do {
+  list(prefix: string): PagedListing<string> {
+    return new PagedListing('', async token => {
       const page = await this.#page(prefix, token);
-      token = page.IsTruncated ? page.NextContinuationToken : undefined;
+      const objects: StoredObject[] = [];
       for (const { Key = '', Size = 0, LastModified = new Date(0) } of page.Contents ?? []) {
         const key = page.EncodingType === 'url' ? decodeURIComponent(Key.replaceAll('+', ' ')) : Key;
         const name = key.slice(this.#prefix.length);
-        if (isObjectName(name)) yield { name, sizeBytes: Size, modified: wholeSeconds(LastModified) };
+        if (isObjectName(name)) objects.push({ name, sizeBytes: Size, modified: wholeSeconds(LastModified) });
       }
-    } while (token !== undefined);
+      return { objects, next: page.IsTruncated ? page.NextContinuationToken : undefined };
+    });
   }
 
   /** One request for each: the call that removes many at once is not understood by every store. */
@@ -191,14 +192,15 @@ export class S3Storage implements Storage {
     }
   }
 
-  async #page(prefix: string, token: string | undefined) {
+  /** @param token what the page before gave; empty for the first. */
+  async #page(prefix: string, token: string) {
     try {
       return await this.#client.send(
         new ListObjectsV2Command({
           Bucket: this.#bucket,
           Prefix: this.#prefix + prefix,
           EncodingType: 'url',
-          ...(token !== undefined && { ContinuationToken: token }),
+          ...(token !== '' && { ContinuationToken: token }),
         }),
       );
     } catch (error) {

@@ -5,6 +5,7 @@ import { posix as path } from 'node:path';
 import { PgkeepError } from '../../base/errors.ts';
 import { objectMissing, objectTooLarge, requireObjectSize } from '../object-errors.ts';
 import { isObjectName, requireObjectName } from '../object-name.ts';
+import { PagedListing } from '../paged-listing.ts';
 import {
   type GetOptions,
   maxObjectBytes,
@@ -95,17 +96,18 @@ export class SftpStorage implements Storage {
     }
   }
 
-  async *list(prefix: string): AsyncIterable<StoredObject> {
-    const connection = await this.#connect();
-    const folders = [prefix.replace(/\/$/, '')];
-    while (folders.length > 0) {
-      const some = folders.splice(-foldersAtOnce);
+  /** A page is a few folders; the next begins with those that are left, and those found in them. */
+  list(prefix: string): PagedListing<string[]> {
+    return new PagedListing([prefix.replace(/\/$/, '')], async folders => {
+      const connection = await this.#connect();
+      const some = folders.slice(-foldersAtOnce);
       const contents = await Promise.all(some.map(folder => this.#readFolder(connection, folder)));
-      for (const { objects, subfolders } of contents) {
-        folders.push(...subfolders);
-        yield* objects;
-      }
-    }
+      const left = [...folders.slice(0, -foldersAtOnce), ...contents.flatMap(({ subfolders }) => subfolders)];
+      return {
+        objects: contents.flatMap(({ objects }) => objects),
+        next: left.length > 0 ? left : undefined,
+      };
+    });
   }
 
   async remove(names: readonly string[]): Promise<void> {
