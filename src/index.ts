@@ -38,6 +38,12 @@ export {
   type VerificationSummary,
 } from './operations/list-backups.ts';
 export {
+  type Measurements,
+  type ProbeStorageOptions,
+  type ProbeStorageResult,
+  probeStorage,
+} from './operations/probe-storage.ts';
+export {
   type RestoreBackupOptions,
   type RestoreBackupResult,
   restoreBackup,

@@ -139,7 +139,7 @@ export const errorTable = {
       'the backup was stored, but tables the role may not read are missing from it (--skip-unreadable)',
   },
 
-  CHECK_FAILED: { kind: 'doctor', meaning: 'at least one check of doctor failed' },
+  CHECK_FAILED: { kind: 'doctor', meaning: 'at least one check of doctor or storage probe failed' },
 
   PROGRAM_MISSING: { kind: 'program', meaning: 'a PostgreSQL client program was not found' },
   PROGRAM_TOO_OLD: { kind: 'program', meaning: 'every PostgreSQL client program found is older than needed' },

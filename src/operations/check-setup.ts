@@ -7,7 +7,7 @@ import type { StorageOptions } from '../storage/storage-options.ts';
 import { checkDatabase } from './check-setup/database.ts';
 import { checkRepository } from './check-setup/repository.ts';
 import { checkFiles, checkNode, checkPrograms, type SetupFile } from './check-setup/surroundings.ts';
-import { type Check, Checklist, type CheckStatus } from './checklist.ts';
+import { type Check, Checklist, type CheckReport, type CheckStatus } from './checklist.ts';
 import type { RunOptions } from './events.ts';
 import { jobsLimits, requireInteger } from './option-check.ts';
 
@@ -32,13 +32,7 @@ export interface CheckSetupOptions extends Pick<RunOptions, 'signal'> {
   files?: readonly SetupFile[];
 }
 
-export interface CheckSetupResult {
-  /** Whether nothing failed; there may be warnings. */
-  ok: boolean;
-  /** How many checks came to which end. */
-  counts: Record<CheckStatus, number>;
-  checks: Check[];
-}
+export type CheckSetupResult = CheckReport;
 
 const defaultJobs = 2;
 
@@ -70,7 +64,5 @@ export async function checkSetup(options: CheckSetupOptions): Promise<CheckSetup
     database,
   });
   throwIfAborted(options.signal);
-  const counts = { ok: 0, warning: 0, failure: 0, skipped: 0 };
-  for (const { status } of list.checks) counts[status]++;
-  return { ok: counts.failure === 0, counts, checks: list.checks };
+  return list.report();
 }

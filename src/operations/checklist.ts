@@ -1,4 +1,4 @@
-// The list that the checks of doctor write to: one entry for each thing looked at, whatever became of the others.
+// The list that checks of a setup or a storage write to: one entry for each thing looked at, whatever became of the others.
 import { errorToData, PgkeepError } from '../base/errors.ts';
 
 export type CheckStatus = 'ok' | 'warning' | 'failure' | 'skipped';
@@ -12,8 +12,26 @@ export interface Check {
   remedy?: string;
 }
 
+export interface CheckReport {
+  /** Whether nothing failed; there may be warnings. */
+  ok: boolean;
+  /** How many checks came to which end. */
+  counts: Record<CheckStatus, number>;
+  checks: Check[];
+}
+
 export class Checklist {
   readonly checks: Check[] = [];
+
+  has(name: string): boolean {
+    return this.checks.some(check => check.name === name);
+  }
+
+  report(): CheckReport {
+    const counts = { ok: 0, warning: 0, failure: 0, skipped: 0 };
+    for (const { status } of this.checks) counts[status]++;
+    return { ok: counts.failure === 0, counts, checks: this.checks };
+  }
 
   ok(name: string, message: string): void {
     this.checks.push({ name, status: 'ok', message });
@@ -41,13 +59,17 @@ export class Checklist {
 
 /**
  * The promise's result, if it comes in time; what is waited for goes on unheard.
- * @throws PgkeepError STORAGE_UNREACHABLE when it does not.
+ * @throws PgkeepError STORAGE_UNREACHABLE, with the time in its context, when it does not.
  */
 export async function within<T>(timeoutMs: number, what: string, promise: Promise<T>): Promise<T> {
   const late = Promise.withResolvers<never>();
   const timer = setTimeout(
     () =>
-      late.reject(new PgkeepError('STORAGE_UNREACHABLE', `${what} took longer than ${timeoutMs / 1000} s`)),
+      late.reject(
+        new PgkeepError('STORAGE_UNREACHABLE', `${what} took longer than ${timeoutMs / 1000} s`, {
+          context: { timeoutMs },
+        }),
+      ),
     timeoutMs,
   );
   promise.catch(() => undefined);

@@ -22,7 +22,8 @@ export type Phase =
   | 'retention'
   | 'collect'
   | 'scratch'
-  | 'compare';
+  | 'compare'
+  | 'probe';
 
 export type OperationEvent =
   | { type: 'phase'; phase: Phase; detail?: string }

@@ -37,3 +37,15 @@ export const probePrefix = 'doctor/';
 export function probeName(nowMs: number, random: string): string {
   return `${probePrefix}${nowMs}-${random}.probe`;
 }
+
+/** Objects by which `pgkeep storage probe` tries a storage, each run in a folder of its own; nothing else reads them. */
+export const scratchPrefix = 'probe/';
+
+export function scratchFolder(nowMs: number, random: string): string {
+  return `${scratchPrefix}${nowMs}-${random}/`;
+}
+
+/** The scratch folder that an object lies in; undefined for what no probe has stored. */
+export function scratchFolderOf(name: string): string | undefined {
+  return /^probe\/\d+-[0-9a-f]{8}\//.exec(name)?.[0];
+}

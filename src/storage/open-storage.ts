@@ -25,13 +25,20 @@ export async function openStorage(
   signal?: AbortSignal,
 ): Promise<OpenedStorage> {
   const backend = await openBackend(address, options, signal);
+  const freeBytes = backend.freeBytes?.bind(backend);
+  const examine = backend.examine?.bind(backend);
+  const removeFolder = backend.removeFolder?.bind(backend);
   const counting = new CountingStorage(backend);
   let storage: Storage = counting;
   if (options.limits !== undefined) storage = new LimitedStorage(storage, options.limits, signal);
   // A folder fails for reasons that waiting does not end.
   if (!(backend instanceof LocalStorage)) storage = new RetryingStorage(storage, signal);
-  const freeBytes = backend.freeBytes?.bind(backend);
-  return Object.assign(storage, { traffic: counting.traffic, ...(freeBytes && { freeBytes }) });
+  return Object.assign(storage, {
+    traffic: counting.traffic,
+    ...(freeBytes && { freeBytes }),
+    ...(examine && { examine }),
+    ...(removeFolder && { removeFolder }),
+  });
 }
 
 /** The same for a run that only reads: putting and removing fail, before anything is asked of the storage. */

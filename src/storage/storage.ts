@@ -28,6 +28,24 @@ export interface GetOptions {
   firstBytes?: number;
 }
 
+/** What a storage finds out about itself beyond the contract; what it cannot tell is left out. */
+export interface StorageFacts {
+  /** How requests travel, where they leave the process's own machine or may do so. */
+  transport?: { host: string; isEncrypted: boolean };
+  /** What becomes of a put on condition that the object be new, when it is not: the store itself, not what is made of it here. */
+  conditionalPut?: 'kept' | 'refused' | 'ignored';
+  /** Checksums in every request, beyond what the protocol asks for. */
+  checksums?: {
+    areSent: boolean;
+    /** Whether the store takes a put that differs in this from those that are sent. */
+    takesOtherWay: boolean;
+    /** What to set to have it the other way. */
+    otherWay: string;
+  };
+  /** Whether the store keeps what is overwritten or removed as an older version. */
+  keepsVersions?: boolean;
+}
+
 export interface Storage {
   /** Where this is, in a form that may be shown: no secrets. */
   readonly location: string;
@@ -56,6 +74,19 @@ export interface Storage {
 
   /** How many bytes can still be stored; only where a storage can tell. */
   freeBytes?(): Promise<number>;
+
+  /**
+   * Tries what lies beyond the contract, by storing an object of this name, which the caller removes. What is refused is a
+   * fact, or left out.
+   */
+  examine?(name: string): Promise<StorageFacts>;
+
+  /**
+   * Removes a folder with all that is in it, unfinished files too, and the folders around it that are empty then, up
+   * to the storage's own; only where objects lie in folders.
+   * @param prefix ends at a slash.
+   */
+  removeFolder?(prefix: string): Promise<void>;
 
   /** Ends connections; a second call is harmless. */
   close(): Promise<void>;

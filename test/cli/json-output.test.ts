@@ -112,6 +112,13 @@ describe('the document shows the fields that are printed', () => {
     expect((report as typeof example).checks.map(shape)).toContainEqual(shape(example.checks[0]));
   });
 
+  test('by storage probe', async () => {
+    const report = await json('storage', 'probe');
+    const example = documented('storage probe') as { checks: object[]; left: string[] };
+    expect(shape({ ...(report as object), checks: [] })).toEqual(shape({ ...example, checks: [] }));
+    expect((report as typeof example).checks.map(shape)).toContainEqual(shape(example.checks[0]));
+  });
+
   test('by cleanup', async () => {
     const cleaned = await json('cleanup');
     expect(shape(cleaned)).toEqual(shape(documented('cleanup')));

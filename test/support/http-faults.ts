@@ -16,6 +16,8 @@ export type Verdict =
   | { cutRequestAfter: number }
   | { cutAnswerAfter: number }
   | { delayMs: number }
+  /** The server does what was asked or refuses it, and the client hears no more than this status. */
+  | { claim: number }
   /** Another is asked for. */
   | { path: string };
 
@@ -108,6 +110,12 @@ async function perform(
   if (verdict === 'lose-answer') {
     answer.resume();
     outgoing.destroy();
+    return;
+  }
+  if (typeof verdict === 'object' && 'claim' in verdict) {
+    answer.resume();
+    outgoing.writeHead(verdict.claim, { date: answer.headers.date });
+    outgoing.end();
     return;
   }
   outgoing.writeHead(answer.statusCode ?? 500, answer.headers);

@@ -125,6 +125,15 @@ export const commandTable: { readonly [C in CommandName]: Command<C> } = {
     ],
     load: () => import('./doctor.ts'),
   },
+  'storage probe': {
+    summary: 'try what the storage does, and say what that means',
+    examples: [
+      ['pgkeep storage probe', 'the storage of the configured repository: rights, promises, speed'],
+      ['pgkeep storage probe --repository s3://bucket/prefix', 'before the first backup goes there'],
+      ['pgkeep storage probe --json', 'for scripts; the exit code is 11 when backups would not work there'],
+    ],
+    load: () => import('./storage-probe.ts'),
+  },
   completion: {
     summary: 'print a shell completion script',
     argument: {

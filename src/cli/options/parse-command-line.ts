@@ -121,12 +121,16 @@ function addCommand(
   });
 }
 
+const groupSummaries: Readonly<Record<string, string>> = {
+  key: 'encryption keys',
+  storage: 'the storage below a repository',
+};
+
 /** `key` of `key generate`: holds further commands and does nothing itself. */
 function groupCommand(program: Command, name: string): Command {
   const present = program.commands.find(command => command.name() === name);
-  return (
-    present ?? program.command(name).summary('encryption keys').helpOption('-h, --help', 'print this help')
-  );
+  const summary = groupSummaries[name] ?? '';
+  return present ?? program.command(name).summary(summary).helpOption('-h, --help', 'print this help');
 }
 
 function addFlag(command: Command, row: OptionRow): void {

@@ -12,6 +12,7 @@ export type CommandName =
   | 'delete'
   | 'key generate'
   | 'doctor'
+  | 'storage probe'
   | 'export'
   | 'recovery-kit'
   | 'key generate'
@@ -70,6 +71,7 @@ const repositoryCommands = [
   'cleanup',
   'delete',
   'doctor',
+  'storage probe',
 ] as const;
 
 export const optionTable = {
@@ -419,6 +421,14 @@ export const optionTable = {
     help: 'remove damaged segments, so that the next backup stores them afresh',
     group: 'How',
     commands: ['verify'],
+  },
+  thorough: {
+    type: 'boolean',
+    flags: '--thorough',
+    default: false,
+    help: 'store 1,100 small objects too, to see whether long listings are complete',
+    group: 'How',
+    commands: ['storage probe'],
   },
 
   schemas: {
@@ -776,6 +786,7 @@ export const optionTable = {
       'export',
       'recovery-kit',
       'doctor',
+      'storage probe',
       'key generate',
       'cleanup',
       'delete',

@@ -22,4 +22,5 @@ export const phaseWords: Readonly<Record<Phase, string>> = {
   collect: 'collecting what none needs',
   scratch: 'preparing a database to restore into',
   compare: 'comparing the rows',
+  probe: 'trying the storage',
 };

@@ -172,7 +172,7 @@ async function listProbes(storage: Storage, name: string): Promise<{ modified: D
   return { modified: own.modified, stale: stale.map(object => object.name) };
 }
 
-async function checkFreeSpace(
+export async function checkFreeSpace(
   list: Checklist,
   storage: Storage,
   database: DatabaseFound | undefined,

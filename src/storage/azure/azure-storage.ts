@@ -9,6 +9,7 @@ import {
   maxObjectBytes,
   type PutOptions,
   type Storage,
+  type StorageFacts,
   type StoredObject,
 } from '../storage.ts';
 import type { AzureOptions } from '../storage-options.ts';
@@ -133,6 +134,22 @@ export class AzureStorage implements Storage {
     };
     const lanes = await Promise.allSettled(Array.from({ length: removalsAtOnce }, lane));
     for (const outcome of lanes) if (outcome.status === 'rejected') throw outcome.reason;
+  }
+
+  async examine(name: string): Promise<StorageFacts> {
+    const client = await this.#client();
+    const { protocol, hostname } = new URL(client.url);
+    const { versionId, refused } = await client
+      .getBlockBlobClient(this.#keyOf(name))
+      .upload('', 0)
+      .then(
+        answer => ({ versionId: answer.versionId, refused: false }),
+        () => ({ versionId: undefined, refused: true }),
+      );
+    return {
+      transport: { host: hostname, isEncrypted: protocol === 'https:' },
+      ...(!refused && { keepsVersions: versionId !== undefined }),
+    };
   }
 
   async close(): Promise<void> {

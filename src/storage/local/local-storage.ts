@@ -1,6 +1,6 @@
 // Storage in a folder: each object a file, written beside its place, synced, linked into place, the folder synced.
 import { randomBytes } from 'node:crypto';
-import { link, mkdir, open, readdir, rename, rm, stat, statfs } from 'node:fs/promises';
+import { link, mkdir, open, readdir, rename, rm, rmdir, stat, statfs } from 'node:fs/promises';
 import path from 'node:path';
 import { foreignCode, PgkeepError } from '../../base/errors.ts';
 import { objectMissing, objectTooLarge, requireObjectSize } from '../object-errors.ts';
@@ -113,6 +113,20 @@ export class LocalStorage implements Storage {
         if (foreignCode(error) !== 'ENOENT' || folder === path.dirname(folder))
           throw translate(error, folder);
       }
+    }
+  }
+
+  async removeFolder(prefix: string): Promise<void> {
+    const name = prefix.replace(/\/$/, '');
+    const folder = this.#pathOf(name);
+    await rm(folder, { recursive: true, force: true }).catch(error => {
+      throw translate(error, folder);
+    });
+    this.#folders.clear();
+    for (let parent = path.dirname(name); parent !== '.'; parent = path.dirname(parent)) {
+      // Where there is something in it still, it stays.
+      const failed = await rmdir(path.join(this.location, parent)).catch((error: unknown) => error);
+      if (failed !== undefined) break;
     }
   }
 

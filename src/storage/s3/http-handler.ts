@@ -36,6 +36,8 @@ export class HttpTimeout extends Error {
 
 export class HttpHandler {
   readonly metadata = { handlerProtocol: 'http/1.1' };
+  /** Of the last request. */
+  origin: { protocol: string; host: string } | undefined;
   readonly #timeouts: HttpTimeouts;
   readonly #maxBodyBytes: number;
   readonly #signal: AbortSignal | undefined;
@@ -54,6 +56,7 @@ export class HttpHandler {
    * @throws ResponseTooLarge, HttpTimeout, an AbortError, or what the socket failed with.
    */
   async handle(request: HttpRequest): Promise<{ response: HttpResponse }> {
+    this.origin = { protocol: request.protocol, host: request.hostname };
     const isPlain = request.protocol === 'http:';
     const outgoing = (isPlain ? httpRequest : httpsRequest)({
       agent: isPlain ? this.#http : this.#https,

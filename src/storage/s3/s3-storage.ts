@@ -20,9 +20,11 @@ import {
   maxObjectBytes,
   type PutOptions,
   type Storage,
+  type StorageFacts,
   type StoredObject,
 } from '../storage.ts';
 import type { S3Options } from '../storage-options.ts';
+import { TransientError } from '../transient-error.ts';
 import { HttpHandler, type HttpTimeouts, ResponseTooLarge } from './http-handler.ts';
 import { parseS3Address } from './s3-address.ts';
 import { describeFailure, isUnexplained, translateS3Error } from './s3-errors.ts';
@@ -37,6 +39,7 @@ export class S3Storage implements Storage {
   readonly #prefix: string;
   readonly #client: S3Client;
   readonly #handler: HttpHandler;
+  readonly #options: S3Options;
   readonly #signal: AbortSignal | undefined;
   /** What every put says of the object. */
   readonly #putSettings: Partial<PutObjectCommandInput>;
@@ -59,6 +62,7 @@ export class S3Storage implements Storage {
     this.#bucket = bucket;
     this.#prefix = prefix;
     this.location = `s3://${bucket}/${prefix}`.replace(/\/$/, '');
+    this.#options = options;
     this.#signal = signal;
     this.#putSettings = putSettings(options);
     this.#handler = new HttpHandler(timeouts, maxObjectBytes, signal);
@@ -139,6 +143,34 @@ export class S3Storage implements Storage {
     }
   }
 
+  async examine(name: string): Promise<StorageFacts> {
+    const areSent = this.#options.checksums === 'when-supported';
+    const otherWay = areSent ? 'when-required' : 'when-supported';
+    const other = new S3Client(clientConfig({ ...this.#options, checksums: otherWay }, this.#handler));
+    const withOthers = await this.#tryPut(other, name);
+    const plain = await this.#tryPut(this.#client, name);
+    const again = await this.#tryPut(this.#client, name, { IfNoneMatch: '*' });
+    const { origin } = this.#handler;
+    const version = plain.versionId;
+    return {
+      ...(origin && { transport: { host: origin.host, isEncrypted: origin.protocol === 'https:' } }),
+      ...(withOthers.status !== undefined && {
+        checksums: {
+          areSent,
+          takesOtherWay: withOthers.status === 200,
+          otherWay: `AWS_REQUEST_CHECKSUM_CALCULATION=${otherWay.replace('-', '_')}`,
+        },
+      }),
+      ...(plain.status === 200 && {
+        // Suspended versioning gives every version the same name.
+        keepsVersions: version !== undefined && version !== 'null',
+        ...(again.status === 412 && { conditionalPut: 'kept' }),
+        ...(again.status === 501 && { conditionalPut: 'refused' }),
+        ...(again.status === 200 && { conditionalPut: 'ignored' }),
+      }),
+    };
+  }
+
   async close(): Promise<void> {
     this.#client.destroy();
     this.#handler.destroy();
@@ -189,6 +221,24 @@ export class S3Storage implements Storage {
       this.#isBucketThere = true;
     } catch (error) {
       throw this.#failure(error, `storing ${name} in`);
+    }
+  }
+
+  /** @returns what the store answered; without a status where it has none or may answer otherwise next time. */
+  async #tryPut(
+    client: S3Client,
+    name: string,
+    more: Partial<PutObjectCommandInput> = {},
+  ): Promise<{ status?: number; versionId?: string | undefined }> {
+    const input = { ...this.#object(name), ...this.#putSettings, ...more, Body: Buffer.from('x') };
+    try {
+      const { VersionId: versionId } = await client.send(new PutObjectCommand(input));
+      return { status: 200, versionId };
+    } catch (error) {
+      const failure = this.#failure(error, `storing ${name} in`);
+      if (failure instanceof TransientError || failure.code === 'INTERRUPTED') return {};
+      const { status } = describeFailure(error);
+      return { ...(status !== undefined && { status }) };
     }
   }
 

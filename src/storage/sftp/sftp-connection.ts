@@ -208,6 +208,11 @@ export class SftpConnection {
     await this.#call(done => this.#sftp.mkdir(folder, { mode: 0o700 }, done));
   }
 
+  /** Fails unless it is empty. */
+  async removeFolder(folder: string): Promise<void> {
+    await this.#call(done => this.#sftp.rmdir(folder, done));
+  }
+
   async removeFile(file: string): Promise<void> {
     await this.#call(done => this.#sftp.unlink(file, done));
   }

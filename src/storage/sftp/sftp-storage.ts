@@ -11,6 +11,7 @@ import {
   maxObjectBytes,
   type PutOptions,
   type Storage,
+  type StorageFacts,
   type StoredObject,
 } from '../storage.ts';
 import type { SftpOptions } from '../storage-options.ts';
@@ -125,6 +126,25 @@ export class SftpStorage implements Storage {
     }
   }
 
+  async removeFolder(prefix: string): Promise<void> {
+    const name = prefix.replace(/\/$/, '');
+    const folder = this.#pathOf(name);
+    const connection = await this.#connect();
+    await removeTree(connection, folder).catch((error: unknown) => {
+      if (statusOf(error) !== sftpStatus.noSuchFile) throw translate(error, folder);
+    });
+    this.#folders.clear();
+    for (let parent = path.dirname(name); parent !== '.'; parent = path.dirname(parent)) {
+      // Where there is something in it still, it stays.
+      const failed = await connection.removeFolder(this.#pathOf(parent)).catch((error: unknown) => error);
+      if (failed !== undefined) break;
+    }
+  }
+
+  async examine(): Promise<StorageFacts> {
+    return { transport: { host: this.#address.host, isEncrypted: true } };
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true;
     const connection = await this.#connection?.catch(() => undefined);
@@ -230,6 +250,16 @@ export class SftpStorage implements Storage {
 
 /** What a file system may round a file up to. */
 const blockBytes = 64 * 1024;
+
+async function removeTree(connection: SftpConnection, folder: string): Promise<void> {
+  for (const entry of await connection.readFolder(folder)) {
+    // Servers list these two as well.
+    if (entry.name === '.' || entry.name === '..') continue;
+    const inside = path.join(folder, entry.name);
+    await (entry.isFolder ? removeTree(connection, inside) : connection.removeFile(inside));
+  }
+  await connection.removeFolder(folder);
+}
 
 async function removeOne(connection: SftpConnection, target: string): Promise<void> {
   try {

@@ -14,7 +14,7 @@ const kinds: Readonly<Record<FailureKind, string>> = {
   restore: 'the target of a restore, or what arrived there',
   verification: 'a backup that was verified is not whole',
   partial: 'the backup was stored, but is incomplete',
-  doctor: 'a check of doctor failed',
+  doctor: 'a check of doctor or storage probe failed',
   interrupted: 'ended by a signal, after cleaning up',
 };
 
