@@ -248,7 +248,7 @@ osd class load list = *
 osd class default list = *
 [client]
 rgw data = ${inFolder('rgw')}
-rgw frontends = beast endpoint=127.0.0.1:${this.#port}
+rgw frontends = beast endpoint=127.0.0.1:${this.#port} tcp_nodelay=1
 rgw enable apis = s3
 rgw thread pool size = 32
 `;
