@@ -72,7 +72,7 @@ export async function probeStorage(options: ProbeStorageOptions): Promise<ProbeS
   const stop = new AbortController();
   const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
   const storage = await openStorage(options.repository, options.storage, signal);
-  const probe = new Probe(options, new Scratch(storage));
+  const probe = new Probe(options, new Scratch(storage, isLimited(options)));
   try {
     await probe.run();
   } finally {
@@ -138,8 +138,7 @@ class Probe {
       list.skip(names, 'objects cannot be stored, read and listed');
     }
     throwIfAborted(this.#options.signal);
-    const isLimited = this.#options.storage?.limits !== undefined;
-    reportSpeed(list, this.measured, isLimited ? ' (--limit-upload and --limit-download hold)' : '');
+    reportSpeed(list, this.measured);
   }
 
   async #tryContract(mayRemove: boolean): Promise<void> {
@@ -160,7 +159,8 @@ class Probe {
     else list.skip(['partial-get'], 'no large object could be stored and read');
     // Where something stays, it shall be little.
     const mayStore = mayRemove && this.#facts.keepsVersions !== true && (await this.#hasPlentyOfSpace());
-    if (isKept)
+    // Under a limit more objects would show the limit.
+    if (isKept && !isLimited(this.#options))
       await this.#step(['throughput'], async () => {
         this.#together = await measureThroughput(scratch, large, watch, mayStore);
       });
@@ -240,6 +240,10 @@ class Probe {
       () => false,
     );
   }
+}
+
+function isLimited({ storage }: ProbeStorageOptions): boolean {
+  return storage?.limits !== undefined;
 }
 
 /** Whether a request was repeated in vain or took too long, rather than refused. */

@@ -23,8 +23,12 @@ export class Scratch {
   readonly #tried = new Set<string>();
   readonly #underWay = new Set<Promise<unknown>>();
 
-  constructor(storage: Storage) {
+  readonly #smallTimeoutMs: number;
+
+  /** @param isLimited whether a small request may have to wait until the time of a large one is used up. */
+  constructor(storage: Storage, isLimited: boolean) {
     this.storage = storage;
+    this.#smallTimeoutMs = isLimited ? largeTimeoutMs : smallTimeoutMs;
   }
 
   /** The whole name of an object of this probe. */
@@ -40,13 +44,13 @@ export class Scratch {
   put(part: string, bytes: Buffer, options?: PutOptions): Promise<'stored' | 'exists'> {
     const name = this.name(part);
     this.#tried.add(name);
-    const limit = bytes.length > largeBytes ? largeTimeoutMs : smallTimeoutMs;
+    const limit = bytes.length > largeBytes ? largeTimeoutMs : this.#smallTimeoutMs;
     return this.#within('storing an object', this.storage.put(name, bytes, options), limit);
   }
 
   /** @param sizeBytes of the object, as far as it is known. */
   get(part: string, options?: GetOptions, sizeBytes = 0): Promise<Buffer> {
-    const limit = sizeBytes > largeBytes ? largeTimeoutMs : smallTimeoutMs;
+    const limit = sizeBytes > largeBytes ? largeTimeoutMs : this.#smallTimeoutMs;
     return this.#within('reading an object', this.storage.get(this.name(part), options), limit);
   }
 
@@ -96,7 +100,7 @@ export class Scratch {
     await Promise.race([Promise.allSettled(this.#underWay), sleep(settleMs, undefined, { ref: false })]);
   }
 
-  #within<T>(what: string, request: Promise<T>, limitMs = smallTimeoutMs): Promise<T> {
+  #within<T>(what: string, request: Promise<T>, limitMs = this.#smallTimeoutMs): Promise<T> {
     this.#underWay.add(request);
     const forget = () => this.#underWay.delete(request);
     request.then(forget, forget);

@@ -92,8 +92,7 @@ export function measurements(
   };
 }
 
-/** @param limits words on limits that were set, if any. */
-export function reportSpeed(list: Checklist, measured: Measurements, limits: string): void {
+export function reportSpeed(list: Checklist, measured: Measurements): void {
   const { putMs, getMs, statMs, listMs } = measured;
   if (putMs === null || getMs === null || statMs === null || listMs === null)
     list.skip(['latency'], 'too little could be tried');
@@ -113,7 +112,7 @@ export function reportSpeed(list: Checklist, measured: Measurements, limits: str
     `${formatBytes(one)}/s${many === null ? '' : `, ${formatBytes(many)}/s with ${atOnce} at once`}`;
   list.ok(
     'throughput',
-    `stores ${words(putBytesPerSecond, measured.putAtOnceBytesPerSecond)}; reads ${words(getBytesPerSecond, measured.getAtOnceBytesPerSecond)}${limits}`,
+    `stores ${words(putBytesPerSecond, measured.putAtOnceBytesPerSecond)}; reads ${words(getBytesPerSecond, measured.getAtOnceBytesPerSecond)}`,
   );
 }
 
