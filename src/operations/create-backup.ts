@@ -60,6 +60,7 @@ import {
   reasonWithoutRows,
   reconcile,
 } from './create/reconcile.ts';
+import { requireSpace } from './create/require-space.ts';
 import { storeSchemaArchive } from './create/schema-archive.ts';
 import type { OperationEvent, RunOptions } from './events.ts';
 import { durationLimits, jobsLimits, requireInteger } from './option-check.ts';
@@ -190,6 +191,16 @@ interface Server {
   database: DatabaseFacts;
   pgDump: Program;
   pgRestore: Program;
+}
+
+/** What is known from earlier backups of the database. */
+interface Earlier {
+  /** Pages of a range, by table. */
+  rangePages: Map<string, number>;
+  /** The backups of the same series, newest first. */
+  series: BackupMetadata[];
+  /** Whether there is none of the database, of any series. */
+  isFirst: boolean;
 }
 
 interface StoredData {
@@ -423,19 +434,19 @@ class Run {
     repository: Repository,
     store: SegmentStore,
     { facts, database }: Server,
-  ): Promise<Map<string, number>> {
+  ): Promise<Earlier> {
     const rangePages = new Map<string, number>();
     let newest: BackupMetadata | undefined;
+    let series: BackupMetadata[] = [];
     try {
       const { backups, damaged } = await readAllMetadata(this.#storage);
       for (const { id, error } of damaged) this.#warn(error.message, `see: pgkeep verify ${id}`);
       const { secret } = repository;
       const part = partOf(this.#choice, { secret, isPrivate: true });
       const own = { database: database.name, server: facts.systemIdentifier, ...(part && { part }) };
-      newest =
-        backups.find(metadata => seriesOf(metadata) === seriesOf(own)) ??
-        backups.find(metadata => metadata.database === own.database);
-      if (newest === undefined) return rangePages;
+      series = backups.filter(metadata => seriesOf(metadata) === seriesOf(own));
+      newest = series[0] ?? backups.find(metadata => metadata.database === own.database);
+      if (newest === undefined) return { rangePages, series, isFirst: true };
       const manifest = await repository.readManifest(newest);
       // Segments whose key is lost cannot be built upon, however whole they are.
       await Promise.all(manifest.keys.map(id => repository.dataKey(id)));
@@ -452,7 +463,7 @@ class Run {
         'this backup is complete without it; check the repository',
       );
     }
-    return rangePages;
+    return { rangePages, series, isFirst: false };
   }
 
   /** Reads the rows in the workers and the rest through pg_dump, both from the snapshot. */
@@ -462,7 +473,7 @@ class Run {
     key: Awaited<ReturnType<Repository['newDataKey']>>,
     server: Server,
     snapshot: SourceSnapshot,
-    earlier: ReadonlyMap<string, number>,
+    earlier: Earlier,
   ): Promise<StoredData> {
     const schemaOnly = this.#options.schemaOnly ?? false;
     const { lockTimeoutMs = defaults.lockTimeoutMs, maxBlockingMs = defaults.maxBlockingMs } = this.#options;
@@ -480,8 +491,15 @@ class Run {
     const read = tables.filter(
       relation => reasonWithoutRows(relation, { schemaOnly, isStandby }) === undefined,
     );
-    const plan = planCopies(read, server.database.encoding, server.facts.versionNumber, earlier);
+    const plan = planCopies(read, server.database.encoding, server.facts.versionNumber, earlier.rangePages);
     const totalBytes = plan.tables.reduce((sum, table) => sum + table.sizeBytes, 0);
+    const warning = await requireSpace(this.#storage, {
+      database: server.database.name,
+      tableBytes: totalBytes,
+      isFirst: earlier.isFirst,
+      earlier: earlier.series.filter(backup => backup.complete),
+    });
+    if (warning !== undefined) this.#warn(warning, 'a run that finds no space left leaves no backup');
     this.#emit({ type: 'phase', phase: 'data', detail: `${read.length} tables` });
     const archive = storeSchemaArchive({
       program: server.pgDump,

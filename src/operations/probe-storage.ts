@@ -236,7 +236,7 @@ class Probe {
     const { storage } = this.scratch;
     if (storage.freeBytes === undefined) return true;
     return await storage.freeBytes().then(
-      free => free >= plentyBytes,
+      free => free === undefined || free >= plentyBytes,
       () => false,
     );
   }

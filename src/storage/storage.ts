@@ -72,8 +72,8 @@ export interface Storage {
   /** Removes objects; those that are not there are passed over. */
   remove(names: readonly string[]): Promise<void>;
 
-  /** How many bytes can still be stored; only where a storage can tell. */
-  freeBytes?(): Promise<number>;
+  /** How many bytes can still be stored, where there is a limit that can be asked for; `undefined` when nobody tells it. */
+  freeBytes?(): Promise<number | undefined>;
 
   /**
    * Tries what lies beyond the contract, by storing an object of this name, which the caller removes. What is refused is a

@@ -1,6 +1,16 @@
 // Storage in a folder keeps the contract, and what only a folder has to show for it: modes, and no leavings.
 
-import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  type PathLike,
+  promises,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { expect, test } from 'vitest';
@@ -67,6 +77,40 @@ test('lists 10,000 objects, each once', async () => {
   expect(await names(storage, '')).toEqual(all.sort());
   expect(await names(storage, 'segments/7/')).toHaveLength(40);
 });
+
+/** Has a call of the file system fail, as on a share that lacks it. */
+function without(call: 'link' | 'rename', code: string): Disposable {
+  const real = promises[call];
+  promises[call] = async (from: PathLike) => {
+    throw Object.assign(new Error(`${code}: planned, ${call} '${from}'`), { code });
+  };
+  syncBuiltinESMExports();
+  return {
+    [Symbol.dispose]() {
+      promises[call] = real;
+      syncBuiltinESMExports();
+    },
+  };
+}
+
+test.each([
+  ['link', 'EPERM', true, 'no hard links'],
+  ['link', 'EOPNOTSUPP', true, 'no hard links'],
+  ['rename', 'EEXIST', false, 'does not replace'],
+] as const)(
+  'a share that fails %s with %s is STORAGE_UNFIT, and nothing is left there',
+  async (call, code, ifAbsent, said) => {
+    await using folder = makeTempFolder('storage');
+    const storage = new LocalStorage(folder.path);
+    using _ = without(call, code);
+    await expect(storage.put('a/object', Buffer.from('x'), { ifAbsent })).rejects.toMatchObject({
+      code: 'STORAGE_UNFIT',
+      message: expect.stringMatching(new RegExp(`^the file system of ${folder.path}/a .*${said}`)),
+      hint: expect.stringContaining('another file system'),
+    });
+    expect(readdirSync(join(folder.path, 'a'))).toEqual([]);
+  },
+);
 
 test('a put that cannot be finished leaves nothing behind', async () => {
   await using folder = makeTempFolder('storage');

@@ -163,6 +163,9 @@ test('a full disk of the server is STORAGE_FULL, what was there stays whole, and
   await using small = await startSftpServer({ diskBytes: 3_000_000 });
   await using opened = closing(new SftpStorage(small.url('repository'), small.login));
   const { storage } = opened;
+  // Of a folder that is not there yet.
+  expect(await storage.freeBytes?.()).toBeGreaterThan(2_500_000);
+  expect(await storage.freeBytes?.()).toBeLessThan(3_100_000);
   const stored: string[] = [];
   let failure: unknown;
   for (let i = 0; failure === undefined && i < 10; i++) {
@@ -187,6 +190,7 @@ test('a server that cannot sync or tell its free space serves as well', async ()
   await using opened = closing(new SftpStorage(poor.url('repository'), poor.login));
   await opened.storage.put('a/object', randomBytes(100_000), { ifAbsent: true });
   expect((await opened.storage.get('a/object')).length).toBe(100_000);
+  expect(await opened.storage.freeBytes?.()).toBeUndefined();
 });
 
 test.each([

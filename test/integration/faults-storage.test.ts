@@ -1,12 +1,21 @@
 // A storage that fills up, loses or changes objects, or is used by two runs at once.
 
-import { cpSync, existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statfsSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { listBackups } from '../../src/operations/list-backups.ts';
 import { expectSame, makeFaultDatabase } from '../support/fault-database.ts';
 import { runPgkeep } from '../support/pgkeep-process.ts';
-import { type Server, startServer } from '../support/postgres-server.ts';
+import { psql, type Server, startServer } from '../support/postgres-server.ts';
 import { backUp, restoreInto, testKey } from '../support/round-trip.ts';
 import { mountSmallDisk } from '../support/small-disk.ts';
 import { makeTempFolder } from '../support/temp-folder.ts';
@@ -53,6 +62,60 @@ it('a disk that fills up fails the backup, keeps the earlier ones, and the next 
   expect(next.reusedSegments).toBeGreaterThan(0);
   await restoreInto(server, 'restored', repository, { create: true });
   await expectSame(server, 'shop', 'restored');
+  await server.dropDatabase('restored');
+});
+
+it('a first backup is refused before it copies anything where there is clearly too little space', async () => {
+  await using disk = await mountSmallDisk(1024 * 1024);
+  const repository = join(disk.path, 'backups');
+  // The tables have 22 MB.
+  writeFileSync(join(disk.path, 'ballast'), Buffer.alloc(900 * 1024));
+  await expect(backUp(server, 'shop', repository)).rejects.toMatchObject({
+    code: 'STORAGE_FULL',
+    message: expect.stringMatching(
+      /^only \d+ KiB are free at .*\/backups, and the tables of shop have [\d.]+ MiB$/,
+    ),
+    hint: expect.stringContaining('pgkeep cleanup'),
+  });
+  expect(existsSync(join(repository, 'segments'))).toBe(false);
+  rmSync(join(disk.path, 'ballast'));
+  const { warnings } = await backUp(server, 'other', repository);
+  expect(warnings).toEqual([]);
+});
+
+it('a later backup is refused where each of those before it added far more than is free, and only there', async () => {
+  const mebibyte = 1024 * 1024;
+  await using disk = await mountSmallDisk(24 * mebibyte);
+  const repository = join(disk.path, 'backups');
+  const ballast = join(disk.path, 'ballast');
+  const leaveFree = (bytes: number) => {
+    const { bavail, bsize } = statfsSync(disk.path);
+    writeFileSync(ballast, Buffer.alloc(bavail * bsize - bytes, 1));
+  };
+  const change = () => psql(server, 'smaller', 'UPDATE big SET payload = md5(payload) || md5(more)');
+  await backUp(server, 'smaller', repository);
+  // Of a first backup alone nothing follows: this one adds little.
+  leaveFree(mebibyte / 2);
+  await backUp(server, 'smaller', repository);
+  rmSync(ballast);
+  for (let n = 0; n < 5; n++) {
+    await change();
+    expect((await backUp(server, 'smaller', repository)).newBytes).toBeGreaterThan(mebibyte);
+  }
+  leaveFree(mebibyte / 2);
+  await expect(backUp(server, 'smaller', repository)).rejects.toMatchObject({
+    code: 'STORAGE_FULL',
+    message: expect.stringMatching(
+      /^only \d+ KiB are free at .* each of the last 5 backups of smaller added [\d.]+ MiB or more$/,
+    ),
+  });
+  // Of a part nothing is known.
+  await backUp(server, 'smaller', repository, { tables: ['small'] });
+  rmSync(ballast);
+  await change();
+  await backUp(server, 'smaller', repository);
+  await restoreInto(server, 'restored', repository, { create: true, sourceDatabase: 'smaller' });
+  await expectSame(server, 'smaller', 'restored');
   await server.dropDatabase('restored');
 });
 

@@ -178,12 +178,13 @@ export async function checkFreeSpace(
   database: DatabaseFound | undefined,
 ): Promise<void> {
   const name = 'free-space';
-  if (storage.freeBytes === undefined) {
-    list.ok(name, 'this kind of storage has no limit that could be asked for');
-    return;
-  }
   try {
-    const free = await within(storageTimeoutMs, 'asking for the free space', storage.freeBytes());
+    const asked = storage.freeBytes?.();
+    const free = asked && (await within(storageTimeoutMs, 'asking for the free space', asked));
+    if (free === undefined) {
+      list.ok(name, 'this storage has no limit that could be asked for');
+      return;
+    }
     const size = database?.sizeBytes;
     const against = size === undefined ? '' : `; the database has ${formatBytes(size)}`;
     const remedy = 'free space there, or choose another place with --repository';

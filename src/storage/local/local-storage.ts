@@ -43,7 +43,9 @@ export class LocalStorage implements Storage {
         await rm(beside, { force: true });
         if (options.ifAbsent && foreignCode(error) === 'EEXIST') return 'exists';
         if (options.ifAbsent && noHardLinks.has(foreignCode(error) ?? ''))
-          throw withoutHardLinks(folder, error);
+          throw unfit(folder, 'has no hard links', error);
+        if (!options.ifAbsent && noReplacing.has(foreignCode(error) ?? ''))
+          throw unfit(folder, 'does not replace a file by renaming another', error);
         throw error;
       }
       await syncFolder(folder);
@@ -103,11 +105,12 @@ export class LocalStorage implements Storage {
   }
 
   /** What the file system has left for users without privileges. */
-  async freeBytes(): Promise<number> {
+  async freeBytes(): Promise<number | undefined> {
     for (let folder = this.location; ; folder = path.dirname(folder)) {
       try {
-        const { bavail, bsize } = await statfs(folder);
-        return bavail * bsize;
+        const { blocks, bavail, bsize } = await statfs(folder);
+        // Shares that keep it to themselves give zeros.
+        return blocks === 0 ? undefined : bavail * bsize;
       } catch (error) {
         // Before the first backup the folder may not be there.
         if (foreignCode(error) !== 'ENOENT' || folder === path.dirname(folder))
@@ -195,11 +198,16 @@ async function writeSynced(file: string, bytes: Buffer): Promise<void> {
   }
 }
 
-/** Makes the folder's entries durable. */
+/** What syncing a folder fails with on shares that know it for files alone. */
+const noFolderSync = new Set(['EINVAL', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EBADF']);
+
+/** Makes the folder's entries durable, where the file system lets a folder be synced. */
 async function syncFolder(folder: string): Promise<void> {
   const handle = await open(folder, 'r');
   try {
-    await handle.sync();
+    await handle.sync().catch((error: unknown) => {
+      if (!noFolderSync.has(foreignCode(error) ?? '')) throw error;
+    });
   } finally {
     await handle.close();
   }
@@ -208,9 +216,12 @@ async function syncFolder(folder: string): Promise<void> {
 /** What linking a file just written fails with where links do not exist. */
 const noHardLinks = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK']);
 
-function withoutHardLinks(folder: string, cause: unknown): PgkeepError {
-  return new PgkeepError('STORAGE_DENIED', `the file system of ${folder} has no hard links`, {
-    hint: 'keep the repository on a file system that has them (not exFAT or some network shares)',
+/** What renaming fails with where it does not replace. */
+const noReplacing = new Set(['EEXIST', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EXDEV']);
+
+function unfit(folder: string, what: string, cause: unknown): PgkeepError {
+  return new PgkeepError('STORAGE_UNFIT', `the file system of ${folder} ${what}`, {
+    hint: 'without it two runs could overwrite each other, or a reader see half an object; keep the repository on another file system (not exFAT or some network shares)',
     cause,
   });
 }

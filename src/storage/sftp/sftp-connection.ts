@@ -26,6 +26,8 @@ type Done<T> = (error: Error | null | undefined, value?: T) => void;
 /** Free and usable space as statvfs has it. */
 interface FileSystemSpace {
   f_frsize: number;
+  f_blocks: number;
+  f_files: number;
   f_bavail: number;
   f_favail: number;
 }
@@ -255,7 +257,9 @@ export class SftpConnection {
   async freeBytes(folder: string): Promise<number | undefined> {
     if (!this.supports('statvfs')) return undefined;
     const space = await this.#call<FileSystemSpace>(done => this.#sftp.ext_openssh_statvfs(folder, done));
-    return space.f_favail === 0 ? 0 : space.f_bavail * space.f_frsize;
+    // File systems without a fixed number of files give zero for it, and some servers for everything.
+    if (space.f_blocks === 0) return undefined;
+    return space.f_files > 0 && space.f_favail === 0 ? 0 : space.f_bavail * space.f_frsize;
   }
 
   /** A handle that cannot be closed is given up: the server closes it with the connection. */

@@ -145,6 +145,20 @@ export class SftpStorage implements Storage {
     return { transport: { host: this.#address.host, isEncrypted: true } };
   }
 
+  /** What the server's file system has left for the account. */
+  async freeBytes(): Promise<number | undefined> {
+    const connection = await this.#connect();
+    for (let { folder } = this.#address; ; folder = path.dirname(folder)) {
+      try {
+        return await connection.freeBytes(folder);
+      } catch (error) {
+        // Before the first backup the folder may not be there.
+        if (statusOf(error) !== sftpStatus.noSuchFile || folder === path.dirname(folder))
+          throw translate(error, folder);
+      }
+    }
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true;
     const connection = await this.#connection?.catch(() => undefined);
