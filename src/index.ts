@@ -19,6 +19,7 @@ export {
   type CreateBackupOptions,
   type CreateBackupResult,
   createBackup,
+  type ReplicaOutcome,
 } from './operations/create-backup.ts';
 export {
   type DeleteBackupOptions,
@@ -43,6 +44,12 @@ export {
   type ProbeStorageResult,
   probeStorage,
 } from './operations/probe-storage.ts';
+export {
+  type ReplicateBackupsOptions,
+  type ReplicateBackupsResult,
+  type ReplicatedBackup,
+  replicateBackups,
+} from './operations/replicate-backups.ts';
 export {
   type RestoreBackupOptions,
   type RestoreBackupResult,

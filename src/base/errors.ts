@@ -16,6 +16,7 @@ export const exitCodes = {
   verification: 9,
   partial: 10,
   doctor: 11,
+  replica: 12,
   interrupted: 130,
 } as const;
 
@@ -137,6 +138,11 @@ export const errorTable = {
     kind: 'partial',
     meaning:
       'the backup was stored, but tables the role may not read are missing from it (--skip-unreadable)',
+  },
+
+  REPLICA_FAILED: {
+    kind: 'replica',
+    meaning: 'backups are stored where they were made, but not all of them in the second repository',
   },
 
   CHECK_FAILED: { kind: 'doctor', meaning: 'at least one check of doctor or storage probe failed' },

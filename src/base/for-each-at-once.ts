@@ -1,11 +1,12 @@
 // Work on many items, some of them at the same time: requests to a storage wait more than they work.
 
-const atOnce = 32;
+const usuallyAtOnce = 32;
 
 /** Calls `work` for every item, several at once. The first failure is thrown when what was under way has ended. */
 export async function forEachAtOnce<T>(
   items: Iterable<T> | AsyncIterable<T>,
   work: (item: T) => Promise<void>,
+  atOnce = usuallyAtOnce,
 ): Promise<void> {
   const running = new Set<Promise<void>>();
   const failures: unknown[] = [];

@@ -11,7 +11,8 @@ type Keyed =
   | Settings<'restore'>
   | Settings<'doctor'>
   | Settings<'export'>
-  | Settings<'cleanup'>;
+  | Settings<'cleanup'>
+  | Settings<'replicate'>;
 
 /**
  * The key as text, not yet looked at; undefined when none was given.

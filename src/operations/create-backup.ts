@@ -2,7 +2,7 @@
 // rest. Nothing is written before options, key, repository, database and programs have been checked, and the backup
 // exists only once its last object is written.
 import type pg from 'pg';
-import { type ErrorCode, errorToData, PgkeepError, throwIfAborted } from '../base/errors.ts';
+import { type ErrorCode, type ErrorData, errorToData, PgkeepError, throwIfAborted } from '../base/errors.ts';
 import { version } from '../base/version.ts';
 import { parseKey } from '../crypto/key.ts';
 import { listArchive, readThroughArchive } from '../postgres/archive-contents.ts';
@@ -64,6 +64,7 @@ import { requireSpace } from './create/require-space.ts';
 import { storeSchemaArchive } from './create/schema-archive.ts';
 import type { OperationEvent, RunOptions } from './events.ts';
 import { durationLimits, jobsLimits, requireInteger } from './option-check.ts';
+import { replicate } from './replicate-backups.ts';
 import { readRanges, storeRanges } from './table-index.ts';
 import { keepRecoveryKit } from './write-recovery-kit.ts';
 
@@ -76,6 +77,10 @@ export interface CreateBackupOptions extends RunOptions {
   repository: string;
   /** How the storage is reached, where the address alone does not say it. */
   storage?: StorageOptions | undefined;
+  /** A second repository: the backup is copied there once it is stored. That this fails stands in the result, and the backup counts. */
+  replicateTo?: string | undefined;
+  /** How the second repository's storage is reached. */
+  replicaStorage?: StorageOptions | undefined;
   /** 64 hexadecimal digits. */
   encryptionKey?: string | undefined;
   /** `false` creates a new repository without encryption; an existing one must agree. */
@@ -132,9 +137,21 @@ export interface CreateBackupResult {
   /** Relations whose rows or definition are not in the backup, each with the reason. */
   leftOut: LeftOutEntry[];
   globals: { included: boolean; reason?: string };
-  /** What the run asked of the storage. */
+  /** How its copy in the second repository came about; `null` when there was to be none. */
+  replica: ReplicaOutcome | null;
+  /** What the run asked of the storage, until the backup was stored. */
   traffic: Traffic;
   warnings: string[];
+}
+
+export interface ReplicaOutcome {
+  to: string;
+  copied: boolean;
+  /** What travelled. */
+  objects: number;
+  bytes: number;
+  /** Why there is no copy. */
+  error?: ErrorData;
 }
 
 /** How soon the server notices that this process is gone while its session waits for a lock, holding others. */
@@ -153,13 +170,53 @@ export async function createBackup(options: CreateBackupOptions): Promise<Create
   requireInteger('compressionLevel', options.compressionLevel, { min: 1, max: 19 });
   requireInteger('lockTimeoutMs', options.lockTimeoutMs, durationLimits);
   requireInteger('maxBlockingMs', options.maxBlockingMs, durationLimits);
-  const storage = await openStorage(options.repository, options.storage, options.signal);
+  const { replicateTo, replicaStorage, signal } = options;
+  const storage = await openStorage(options.repository, options.storage, signal);
+  try {
+    // Touches nothing yet, and tells of an address that cannot be before anything is done.
+    const replica =
+      replicateTo === undefined ? undefined : await openStorage(replicateTo, replicaStorage, signal);
+    try {
+      const result = await create(options, storage);
+      return replica === undefined ? result : await withReplica(result, storage, replica, options);
+    } finally {
+      await replica?.close();
+    }
+  } finally {
+    await storage.close();
+  }
+}
+
+async function create(options: CreateBackupOptions, storage: OpenedStorage): Promise<CreateBackupResult> {
   const run = new Run(options, storage);
   try {
     return await run.create();
   } finally {
     await run.close();
-    await storage.close();
+  }
+}
+
+/** The backup is there by now, and whatever becomes of its copy is part of the result. */
+async function withReplica(
+  result: CreateBackupResult,
+  storage: OpenedStorage,
+  replica: OpenedStorage,
+  { encryptionKey, jobs, signal, onEvent }: CreateBackupOptions,
+): Promise<CreateBackupResult> {
+  const to = replica.location;
+  try {
+    const { backups, objects, bytes, warnings } = await replicate(storage, replica, {
+      encryptionKey,
+      jobs,
+      backups: [result.id],
+      ...(signal && { signal }),
+      ...(onEvent && { onEvent }),
+    });
+    const error = backups[0]?.error;
+    const outcome = { to, copied: error === undefined, objects, bytes, ...(error && { error }) };
+    return { ...result, replica: outcome, warnings: [...result.warnings, ...warnings] };
+  } catch (error) {
+    return { ...result, replica: { to, copied: false, objects: 0, bytes: 0, error: errorToData(error) } };
   }
 }
 
@@ -771,6 +828,7 @@ class Run {
         'missing' in manifest.globals
           ? { included: false, reason: manifest.globals.missing }
           : { included: true },
+      replica: null,
       traffic: { ...this.#storage.traffic },
       warnings: this.#warnings,
     };

@@ -23,11 +23,12 @@ export type Phase =
   | 'collect'
   | 'scratch'
   | 'compare'
-  | 'probe';
+  | 'probe'
+  | 'replicate';
 
 export type OperationEvent =
   | { type: 'phase'; phase: Phase; detail?: string }
-  /** Bytes of COPY text done and expected (an estimate from relation sizes on create; exact on restore). */
+  /** Bytes done and expected: of COPY text (an estimate from relation sizes on create; exact on restore), of objects on replicate. */
   | { type: 'progress'; doneBytes: number; totalBytes: number; rows: number }
   | { type: 'warning'; message: string; hint?: string };
 

@@ -1,4 +1,5 @@
-// Lists the backups of a repository from what can be read of them without a key.
+// Lists the backups of a repository, and of its replica if asked, from what can be read of them without a key.
+import { PgkeepError } from '../base/errors.ts';
 import type { BackupMetadata } from '../repository/metadata.ts';
 import { readAllMetadata } from '../repository/repository.ts';
 import { readVerifications, type VerificationRecord } from '../repository/verification.ts';
@@ -11,6 +12,10 @@ export interface ListBackupsOptions extends RunOptions {
   repository: string;
   /** How the storage is reached, where the address alone does not say it. */
   storage?: StorageOptions | undefined;
+  /** A second repository: its backups are listed too. */
+  replica?: string | undefined;
+  /** How the replica's storage is reached. */
+  replicaStorage?: StorageOptions | undefined;
   database?: string | undefined;
   /** Every tag must be on the backup. */
   tags?: readonly string[];
@@ -22,6 +27,9 @@ export interface ListBackupsOptions extends RunOptions {
 export interface ListedBackup extends BackupMetadata {
   /** What its last verification found; `null` when there was none, or it was one of another manifest. */
   verified: VerificationSummary | null;
+  inRepository: boolean;
+  /** `null` when no replica was asked for, or it could not be listed. */
+  inReplica: boolean | null;
 }
 
 export type VerificationSummary = Pick<
@@ -30,14 +38,62 @@ export type VerificationSummary = Pick<
 >;
 
 /**
- * The backups that meet every condition, newest first. Those whose metadata are damaged are told as warnings.
- * @throws PgkeepError REPOSITORY_NOT_FOUND, STORAGE_UNREACHABLE.
+ * The backups that meet every condition, newest first; each once, wherever it is. Those whose metadata are damaged are told as
+ * warnings, and so is a replica that cannot be listed.
+ * @throws PgkeepError REPOSITORY_NOT_FOUND, STORAGE_UNREACHABLE of the repository itself.
  */
 export async function listBackups(options: ListBackupsOptions): Promise<ListedBackup[]> {
   requireInteger('limit', options.limit, { min: 1, max: Number.MAX_SAFE_INTEGER });
-  const storage = await openStorageToRead(options.repository, options.storage, options.signal);
+  const here = await listPlace(options.repository, options.storage, options);
+  const there = await listReplica(options);
+  const listed = new Map(here.map(backup => [backup.metadata.id, { ...backup, inRepository: true }]));
+  for (const backup of there ?? []) {
+    const { id } = backup.metadata;
+    if (!listed.has(id)) listed.set(id, { ...backup, inRepository: false });
+  }
+  const inReplica = there && new Set(there.map(({ metadata }) => metadata.id));
+  return [...listed.values()]
+    .map(({ metadata, verified, inRepository }) => ({
+      ...metadata,
+      verified,
+      inRepository,
+      inReplica: inReplica?.has(metadata.id) ?? null,
+    }))
+    .sort((a, b) => b.timestamp.localeCompare(a.timestamp) || b.id.localeCompare(a.id))
+    .slice(0, options.limit);
+}
+
+interface Found {
+  metadata: BackupMetadata;
+  verified: VerificationSummary | null;
+}
+
+async function listReplica(options: ListBackupsOptions): Promise<Found[] | undefined> {
+  if (options.replica === undefined) return undefined;
   try {
-    const { database, tags = [], since, limit, onEvent } = options;
+    return await listPlace(options.replica, options.replicaStorage, options);
+  } catch (error) {
+    if (!(error instanceof PgkeepError) || error.code === 'INTERRUPTED') throw error;
+    const message = `the replica could not be listed: ${error.message}`;
+    options.onEvent?.({
+      type: 'warning',
+      message,
+      hint:
+        error.code === 'REPOSITORY_NOT_FOUND'
+          ? 'pgkeep replicate makes it'
+          : (error.hint ?? 'try again later'),
+    });
+    return undefined;
+  }
+}
+
+async function listPlace(
+  place: string,
+  storageOptions: StorageOptions | undefined,
+  { database, tags = [], since, limit, signal, onEvent }: ListBackupsOptions,
+): Promise<Found[]> {
+  const storage = await openStorageToRead(place, storageOptions, signal);
+  try {
     const { backups, damaged } = await readAllMetadata(storage);
     const shown = backups
       .filter(metadata => database === undefined || metadata.database === database)
@@ -52,7 +108,7 @@ export async function listBackups(options: ListBackupsOptions): Promise<ListedBa
     for (const { message, hint } of verified.damaged)
       onEvent?.({ type: 'warning', message, ...(hint !== undefined && { hint }) });
     return shown.map(metadata => ({
-      ...metadata,
+      metadata,
       verified: summarize(verified.records.get(metadata.id), metadata),
     }));
   } finally {

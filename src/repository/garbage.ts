@@ -184,27 +184,27 @@ export interface Needed {
 export async function requireNotCollected(repository: Repository, needed: Needed): Promise<void> {
   const { storage } = repository;
   const marked = await markedObjects(storage);
-  if (marked.manifests.has(needed.backup)) throw conflict(manifestName(needed.backup));
+  if (marked.manifests.has(needed.backup)) throw collected(manifestName(needed.backup));
   for (const id of needed.keys) {
-    if (marked.keys.has(id) || (await storage.stat(keyName(id))) === undefined) throw conflict(keyName(id));
+    if (marked.keys.has(id) || (await storage.stat(keyName(id))) === undefined) throw collected(keyName(id));
   }
   await forEachAtOnce(needed.segments, async id => {
     const name = segmentName(id);
-    if (marked.segments.has(id)) throw conflict(name);
+    if (marked.segments.has(id)) throw collected(name);
     let head: Buffer;
     try {
       head = await storage.get(name, { firstBytes: sealedHeadBytes });
     } catch (error) {
-      if (error instanceof PgkeepError && error.code === 'OBJECT_MISSING') throw conflict(name);
+      if (error instanceof PgkeepError && error.code === 'OBJECT_MISSING') throw collected(name);
       throw error;
     }
     const keyId = sealedKeyId(name, head);
     // Replaced since it was looked at, under a key that nobody has listed yet.
-    if (keyId !== null && !needed.keys.has(keyId)) throw conflict(name);
+    if (keyId !== null && !needed.keys.has(keyId)) throw collected(name);
   });
   // Last, as the metadata follows: a run that stood still for longer than the grace has lost its manifest.
   if ((await storage.stat(manifestName(needed.backup))) === undefined)
-    throw conflict(manifestName(needed.backup));
+    throw collected(manifestName(needed.backup));
 }
 
 /**
@@ -215,7 +215,7 @@ export async function requireManifestStays(storage: Storage, backup: string): Pr
   const marked = await markedObjects(storage);
   // In this order: a mark that is gone by now was taken away after the deletion.
   if (marked.manifests.has(backup) || (await storage.stat(manifestName(backup))) === undefined) {
-    throw conflict(manifestName(backup));
+    throw collected(manifestName(backup));
   }
 }
 
@@ -235,7 +235,7 @@ async function markedObjects(
       // The list goes before its mark, once all is deleted.
       if (error.code === 'OBJECT_MISSING') continue;
       if (error.code === 'OBJECT_DAMAGED')
-        throw conflict(
+        throw collected(
           name,
           `a cleanup is deleting what ${name} lists, which is damaged and may list anything`,
         );
@@ -259,7 +259,8 @@ export async function unlessGone<T>(reading: Promise<T>): Promise<T | undefined>
   }
 }
 
-function conflict(
+/** A cleanup deleted something that a run needs. */
+export function collected(
   name: string,
   message = `a cleanup deleted or is deleting ${name}, which this backup needs`,
 ): PgkeepError {

@@ -4,7 +4,7 @@ import { sealedKeyId } from '../crypto/seal.ts';
 import type { Storage } from '../storage/storage.ts';
 import { isBackupId } from './backup-id.ts';
 import { manifestName, manifestPrefix, metadataName, metadataPrefix } from './layout.ts';
-import { type Manifest, parseRanges, type TableEntry } from './manifest.ts';
+import { type Manifest, parseRanges, type SegmentRef, type TableEntry } from './manifest.ts';
 import type { Repository } from './repository.ts';
 import { SegmentIdSet } from './segment-id-set.ts';
 
@@ -107,19 +107,30 @@ async function addNamed(
   walked: Set<string>,
 ): Promise<void> {
   for (const id of manifest.keys) named.keys.add(id);
-  for (const { id } of manifest.archive.segments) named.segments.add(id);
+  for await (const { id } of segmentsOf(repository, manifest, walked)) named.segments.add(id);
+}
+
+/**
+ * All segments that a manifest names, those of its table indexes among them; many more than once.
+ * @param walked table indexes that need not be read; those that were are added.
+ * @throws PgkeepError when a table index cannot be read.
+ */
+export async function* segmentsOf(
+  repository: Repository,
+  manifest: Manifest,
+  walked: Set<string> = new Set(),
+): AsyncIterable<SegmentRef> {
+  yield* manifest.archive.segments;
   for (const table of manifest.tables) {
     const { index } = table;
     if (index !== undefined) {
-      for (const { id } of index) named.segments.add(id);
+      yield* index;
       // Backups share the indexes of unchanged tables: each is read once.
       const indexIds = index.map(({ id }) => id).join();
       if (walked.has(indexIds)) continue;
       walked.add(indexIds);
     }
-    for (const range of await rangesOf(repository, table)) {
-      for (const { id } of range.slices) named.segments.add(id);
-    }
+    for (const range of await rangesOf(repository, table)) yield* range.slices;
   }
 }
 

@@ -1,6 +1,6 @@
-// The last steps of a run that stored a backup: manifest, metadata, and after each a look at the cleanups.
+// The last steps of a run that stored or copied a backup: manifest, metadata, and after each a look at the cleanups.
 import type { DataKey } from '../crypto/seal.ts';
-import { requireManifestStays, requireNotCollected } from './garbage.ts';
+import { type Needed, requireManifestStays, requireNotCollected } from './garbage.ts';
 import { manifestName, metadataName } from './layout.ts';
 import type { Manifest } from './manifest.ts';
 import type { BackupMetadata } from './metadata.ts';
@@ -43,4 +43,30 @@ export async function publishBackup(
     throw error;
   }
   return metadata;
+}
+
+/**
+ * The same for a backup that is copied: its sealed manifest and its metadata as they are elsewhere. Nothing is taken back but
+ * metadata that came by this call, since others may be copying the same backup.
+ * @returns whether it was this call by which the backup came into being.
+ * @throws PgkeepError CLEANUP_CONFLICT when a cleanup deletes something that the backup needs.
+ */
+export async function publishCopy(
+  repository: Repository,
+  copy: { manifest: Buffer; metadata: Buffer },
+  needed: Needed,
+): Promise<boolean> {
+  const { storage } = repository;
+  const { backup } = needed;
+  // Also where it is there, without metadata so far: it may stand in a list, and is newer than that from now on.
+  await storage.put(manifestName(backup), copy.manifest);
+  await requireNotCollected(repository, needed);
+  if ((await storage.put(metadataName(backup), copy.metadata, { ifAbsent: true })) === 'exists') return false;
+  try {
+    await requireManifestStays(storage, backup);
+  } catch (error) {
+    await storage.remove([metadataName(backup)]).catch(() => undefined);
+    throw error;
+  }
+  return true;
 }

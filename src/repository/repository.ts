@@ -261,8 +261,12 @@ export class Repository {
    * @throws PgkeepError BACKUP_NOT_FOUND, OBJECT_MISSING, OBJECT_DAMAGED, REPOSITORY_MISMATCH, REPOSITORY_UNSUPPORTED.
    */
   async readManifest(metadata: BackupMetadata): Promise<Manifest> {
+    return this.openManifestOf(metadata, await this.storage.get(manifestName(metadata.id)));
+  }
+
+  /** The same from its sealed object. */
+  async openManifestOf(metadata: BackupMetadata, object: Buffer): Promise<Manifest> {
     const name = manifestName(metadata.id);
-    const object = await this.storage.get(name);
     const isAsTold = createHash('sha256').update(object).digest('hex') === metadata.checksum;
     const manifest = await this.openManifest(metadata.id, object).catch((cause: unknown) => {
       if (isAsTold || !(cause instanceof PgkeepError) || cause.code !== 'OBJECT_MISSING') throw cause;

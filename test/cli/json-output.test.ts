@@ -85,7 +85,9 @@ describe('the document shows the fields that are printed', () => {
   });
 
   test('by show', async () => {
-    const [{ verified: _, ...metadata }] = documented('list') as [{ verified: unknown }];
+    const [{ verified: _, inRepository: __, inReplica: ___, ...metadata }] = documented('list') as [
+      { verified: unknown; inRepository: unknown; inReplica: unknown },
+    ];
     const example = documented('show') as object;
     expect(shape(await json('show', 'latest'))).toEqual(shape({ ...example, metadata }));
   });
@@ -123,6 +125,12 @@ describe('the document shows the fields that are printed', () => {
     const cleaned = await json('cleanup');
     expect(shape(cleaned)).toEqual(shape(documented('cleanup')));
     expect(cleaned).toMatchObject({ backups: [{ id, stays: true }], problems: [] });
+  });
+
+  test('by replicate', async () => {
+    const replicated = await json('replicate', '--to', join(cwd, 'replica'));
+    expect(shape(replicated)).toEqual(shape(documented('replicate')));
+    expect(replicated).toMatchObject({ backups: [{ id, state: 'copied' }], present: 0 });
   });
 
   test('by delete', async () => {

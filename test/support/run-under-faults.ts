@@ -22,6 +22,8 @@ export interface FaultyRun<Name extends keyof Operations = keyof Operations> {
   operation: Name;
   options: Parameters<Operations[Name]>[0];
   faults: readonly Fault[];
+  /** The folder whose storage has them. */
+  folder: string;
 }
 
 export interface FaultyOutcome {
@@ -37,6 +39,7 @@ export interface FaultyOutcome {
 /**
  * Runs one operation to its end, or to the fault that kills it.
  * @param env added to the environment of the process.
+ * @param folder of the storage that fails; the repository's by default.
  * @throws Error with what the process said when it ended otherwise.
  */
 export async function runUnderFaults<Name extends keyof Operations>(
@@ -44,8 +47,9 @@ export async function runUnderFaults<Name extends keyof Operations>(
   options: FaultyRun<Name>['options'],
   faults: readonly Fault[] = [],
   env: Readonly<Record<string, string>> = {},
+  folder = options.repository,
 ): Promise<FaultyOutcome> {
-  const run: FaultyRun<Name> = { operation, options, faults };
+  const run: FaultyRun<Name> = { operation, options, faults, folder };
   const { exitCode, signal, out, err } = await startModule(import.meta.filename, run, env).ended;
   if (signal === 'SIGKILL') return { isKilled: true, requests: [], happened: [] };
   if (exitCode !== 0) throw new Error(`${operation} ended with ${signal ?? exitCode}: ${err}`);
@@ -53,10 +57,10 @@ export async function runUnderFaults<Name extends keyof Operations>(
 }
 
 async function main(argument: string): Promise<void> {
-  const { operation, options, faults } = JSON.parse(argument) as FaultyRun;
+  const { operation, options, faults, folder } = JSON.parse(argument) as FaultyRun;
   const operations: Readonly<Record<string, unknown>> = await import('../../src/index.ts');
   const perform = operations[operation] as (given: object) => Promise<unknown>;
-  using storage = withFaults(options.repository, faults);
+  using storage = withFaults(folder, faults);
   const outcome: FaultyOutcome = await perform({ environment: { PATH: process.env.PATH }, ...options }).then(
     result => ({ isKilled: false, result, requests: storage.requests, happened: storage.happened }),
     error => ({

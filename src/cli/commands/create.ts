@@ -2,12 +2,17 @@
 
 import { PgkeepError } from '../../base/errors.ts';
 import { formatBytes, formatCount, formatDuration, formatQuantity } from '../../base/units.ts';
-import { type CreateBackupResult, createBackup } from '../../operations/create-backup.ts';
+import {
+  type CreateBackupResult,
+  createBackup,
+  type ReplicaOutcome,
+} from '../../operations/create-backup.ts';
 import { leftOutLabel } from '../../repository/manifest.ts';
 import { partText } from '../../repository/series.ts';
 import { readEncryptionKey } from '../encryption-key.ts';
 import { printJson } from '../output/json.ts';
 import { type Progress, startProgress } from '../output/progress.ts';
+import { reportError } from '../output/report.ts';
 import { type Style, styleFor } from '../output/style.ts';
 import { singleLine } from '../output/table.ts';
 import { storageOptions } from '../storage-options.ts';
@@ -23,6 +28,12 @@ export async function run(invocation: Invocation<'create'>): Promise<void> {
     progress.warn(result.warnings);
     if (options.json) printJson(result, io);
     if (!options.quiet) io.stderr.write(createdText(result, await styleFor(io.stderr, io)));
+    const { replica } = result;
+    if (replica?.error !== undefined) {
+      // Both are told, and the exit code is that of the rarer one.
+      if (!result.complete) await reportError(partialBackup(result), false, io);
+      throw new FailureAfterResult(replicaFailure(result, replica));
+    }
     if (!result.complete) throw new FailureAfterResult(partialBackup(result));
   } finally {
     progress.stop();
@@ -30,7 +41,7 @@ export async function run(invocation: Invocation<'create'>): Promise<void> {
 }
 
 function operationOptions(
-  { options, environment, signal }: Invocation<'create'>,
+  { options, replica, environment, signal }: Invocation<'create'>,
   encryptionKey: string | undefined,
   progress: Progress,
 ): Parameters<typeof createBackup>[0] {
@@ -39,6 +50,8 @@ function operationOptions(
     environment,
     repository: options.repository,
     storage: storageOptions(options),
+    replicateTo: options.replicateTo ?? options.replica,
+    replicaStorage: storageOptions({ ...options, ...replica }),
     encryptionKey,
     ...(options.encryption !== undefined && { encryption: options.encryption }),
     jobs: options.jobs,
@@ -60,6 +73,20 @@ function operationOptions(
     signal,
     onEvent: progress.onEvent,
   };
+}
+
+/** Says first that the backup counts. */
+export function replicaFailure(
+  { id, repository }: CreateBackupResult,
+  { to, error }: ReplicaOutcome,
+): PgkeepError {
+  return new PgkeepError(
+    'REPLICA_FAILED',
+    `${id} is stored in ${repository}, but not in ${to}: ${error?.message} [${error?.code}]`,
+    {
+      hint: `${error?.hint === undefined ? '' : `${error.hint}; then `}copy it with: pgkeep replicate --to ${to}`,
+    },
+  );
 }
 
 /** Lines of what is missing from a backup; more are counted. */
@@ -91,6 +118,9 @@ export function createdText(result: CreateBackupResult, style: Style): string {
     lines.push(
       `left out: ${formatCount(result.leftOut.length)} (pgkeep show ${result.id} says what and why)`,
     );
+  }
+  if (result.replica?.copied) {
+    lines.push(`copied ${formatBytes(result.replica.bytes)} to ${result.replica.to}`);
   }
   if (!result.globals.included) {
     lines.push(`roles were not included${result.globals.reason ? `: ${result.globals.reason}` : ''}`);

@@ -11,11 +11,13 @@ import { verifiedText } from '../output/verified.ts';
 import { storageOptions } from '../storage-options.ts';
 import type { Invocation } from './command.ts';
 
-export async function run({ options, io, signal }: Invocation<'list'>): Promise<void> {
+export async function run({ options, replica, io, signal }: Invocation<'list'>): Promise<void> {
   const { onEvent } = await startProgress(true, io);
   const backups = await listBackups({
     repository: options.repository,
     storage: storageOptions(options),
+    replica: options.listReplica ?? options.replica,
+    replicaStorage: storageOptions({ ...options, ...replica }),
     database: options.databaseName,
     tags: options.tagFilter,
     since: options.since,
@@ -54,7 +56,15 @@ const whatColumns: readonly Column<ListedBackup>[] = [
   { title: 'NEW', align: 'right', text: backup => formatBytes(backup.newBytes) },
   { title: 'TOOK', align: 'right', text: backup => formatDuration(backup.durationMs) },
   { title: 'STATE', text: stateText },
+  { title: 'WHERE', text: whereText },
   { title: 'VERIFIED', text: backup => verifiedText(backup.verified) },
   { title: 'TAGS', text: backup => backup.tags.join(' ') },
   { title: 'REASON', text: backup => backup.reason ?? '' },
 ];
+
+/** Empty where no replica was listed. */
+function whereText({ inRepository, inReplica }: ListedBackup): string {
+  if (inReplica === null) return '';
+  if (!inRepository) return 'replica only';
+  return inReplica ? 'both' : 'not in the replica';
+}

@@ -109,6 +109,15 @@ export const commandTable: { readonly [C in CommandName]: Command<C> } = {
     ],
     load: () => import('./delete.ts'),
   },
+  replicate: {
+    summary: 'copy backups to a second repository',
+    examples: [
+      ['pgkeep replicate --to s3://shop-backups/replica', 'all that is missing there'],
+      ['pgkeep replicate --to /mnt/nas/shop --backup-id latest', 'the latest backup'],
+      ['pgkeep replicate --to azure://replica/shop --dry-run', 'what would travel'],
+    ],
+    load: () => import('./replicate.ts'),
+  },
   'key generate': {
     summary: 'make an encryption key',
     examples: [

@@ -1,16 +1,31 @@
-// backup.config.json: one flat JSON object, checked as a whole whatever the command.
+// backup.config.json: one JSON object, flat but for the section of the second repository, checked as a whole whatever the command.
 import { readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { foreignCode, PgkeepError } from '../../base/errors.ts';
 import { nearest } from './nearest.ts';
-import { holdsPassword, InvalidValue, type OptionValue, parseJson } from './parse-value.ts';
+import {
+  holdsPassword,
+  InvalidValue,
+  type OptionValue,
+  parseJson,
+  type ValueContext,
+} from './parse-value.ts';
 import type { Problem } from './problem.ts';
-import { allOptions, type OptionName, optionTable } from './table.ts';
+import {
+  allOptions,
+  type OptionName,
+  type OptionRow,
+  optionTable,
+  replicaRows,
+  replicaSection,
+} from './table.ts';
 
 export interface ConfigFile {
   /** As messages name it: relative to the working folder where that is shorter. */
   displayName: string;
   values: ReadonlyMap<OptionName, OptionValue>;
+  /** Settings of the second repository's storage. */
+  replica: ReadonlyMap<OptionName, OptionValue>;
   problems: readonly Problem[];
 }
 
@@ -29,13 +44,24 @@ export function readConfigFile(given: string | undefined, cwd: string, now: numb
     text = readFileSync(path, 'utf8');
   } catch (cause) {
     if (given === undefined && foreignCode(cause) === 'ENOENT')
-      return { displayName, values: new Map(), problems: [] };
+      return { displayName, values: new Map(), replica: new Map(), problems: [] };
     throw new PgkeepError('CONFIG_INVALID', `${displayName} cannot be read: ${describe(cause)}`, { cause });
   }
-  return { displayName, ...readEntries(parseObject(text, displayName), displayName, dirname(path), now) };
+  const folder = dirname(path);
+  const { [replicaSection]: section, ...entries } = parseObject(text, displayName);
+  const main = readEntries(entries, mainKeys(), displayName, { folder, now });
+  const replica = readSection(section, displayName, { folder, now });
+  const place = replica.values.get('replica');
+  if (place !== undefined) main.values.set('replica', place);
+  return {
+    displayName,
+    values: main.values,
+    replica: replica.values,
+    problems: [...main.problems, ...replica.problems],
+  };
 }
 
-function parseObject(text: string, displayName: string): object {
+function parseObject(text: string, displayName: string): Record<string, unknown> {
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -48,13 +74,38 @@ function parseObject(text: string, displayName: string): object {
       `${displayName} must hold one JSON object, such as { "jobs": 4 }`,
     );
   }
-  return value;
+  return { ...value };
 }
 
-function readEntries(entries: object, displayName: string, folder: string, now: number) {
-  const rowOfKey = new Map(
-    allOptions().flatMap(([name, row]) => (row.config ? [[row.config, { name, row }]] : [])),
-  );
+interface Entries {
+  values: Map<OptionName, OptionValue>;
+  problems: Problem[];
+}
+
+type Keys = ReadonlyMap<string, { name: OptionName; row: OptionRow }>;
+
+function mainKeys(): Keys {
+  return keysOf(allOptions());
+}
+
+function keysOf(rows: readonly [OptionName, OptionRow][]): Keys {
+  return new Map(rows.flatMap(([name, row]) => (row.config ? [[row.config, { name, row }]] : [])));
+}
+
+/** The section has the keys that the first repository's storage has, and its place. */
+function readSection(section: unknown, displayName: string, context: ValueContext): Entries {
+  if (section === undefined) return { values: new Map(), problems: [] };
+  if (typeof section !== 'object' || section === null || Array.isArray(section)) {
+    const message = 'must be an object, such as { "repository": "s3://bucket/prefix" }';
+    const problem = { source: `${replicaSection} in ${displayName}`, inConfigFile: true, message };
+    return { values: new Map(), problems: [problem] };
+  }
+  const place = { name: 'replica', row: optionTable.replica } as const;
+  const keys: Keys = new Map([['repository', place], ...keysOf(replicaRows())]);
+  return readEntries(section, keys, `${replicaSection} of ${displayName}`, context);
+}
+
+function readEntries(entries: object, rowOfKey: Keys, displayName: string, context: ValueContext): Entries {
   const values = new Map<OptionName, OptionValue>();
   const problems: Problem[] = [];
   for (const [key, json] of Object.entries(entries)) {
@@ -65,7 +116,7 @@ function readEntries(entries: object, displayName: string, folder: string, now: 
       problems.push({ source, inConfigFile: true, ...unknownKey(key, [...rowOfKey.keys()]) });
       continue;
     }
-    const value = parseJson(known.row, json, { folder, now });
+    const value = parseJson(known.row, json, context);
     if (value instanceof InvalidValue) {
       problems.push({ source, inConfigFile: true, message: value.message });
     } else if (known.row.type === 'url' && holdsPassword(String(value))) {

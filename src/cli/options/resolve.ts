@@ -25,6 +25,10 @@ import {
   type OptionRow,
   type OptionsOf,
   optionsOf,
+  type ReplicaSettings,
+  replicaPrefix,
+  replicaRows,
+  storageKinds,
 } from './table.ts';
 
 /** What the command line held, as text; a flag without a value as a boolean. */
@@ -32,6 +36,8 @@ export type GivenFlags = ReadonlyMap<OptionName, string | boolean | readonly str
 
 export interface Settings<C extends CommandName> {
   options: OptionsOf<C>;
+  /** How the second repository is reached: by settings of its own for its kind of storage, or else by those of the first. */
+  replica: ReplicaSettings;
   /** Where the values came from. */
   resolved: ReadonlyMap<OptionName, Resolved>;
   /** libpq's variables and the rest of the environment, .env included, without this tool's secrets. */
@@ -70,16 +76,47 @@ export function resolveOptions<C extends CommandName>(
   }
   const repository = repositoryByType(resolved, environment.values);
   if (repository !== undefined) resolved.set('repository', repository);
+  const replica = resolveReplica(resolved, environment, file, context, problems);
   problems.push(...checkRules(resolved));
   throwProblems(problems);
   return {
     options: Object.freeze(
       Object.fromEntries(rows.map(([name]) => [name, resolved.get(name)?.value])),
     ) as OptionsOf<C>,
+    replica,
     resolved,
     environment: withoutSecrets(environment.values),
     warnings: rows.flatMap(([name, row]) => visiblePassword(row, resolved.get(name))),
   };
+}
+
+/** All settings of one kind of storage are taken from the same side, so that keys never go to the other's server. */
+function resolveReplica(
+  first: ReadonlyMap<OptionName, Resolved>,
+  environment: Environment,
+  file: ConfigFile | undefined,
+  context: ValueContext,
+  problems: Problem[],
+): ReplicaSettings {
+  const rows = replicaRows();
+  const own = new Map(
+    rows.map(([name, row]) => {
+      const named = row.env === undefined ? row : { ...row, env: row.env.map(env => replicaPrefix + env) };
+      const value =
+        fromEnvironment(named, environment, context, problems) ??
+        fromFile(name, row, file && { ...file, values: file.replica }) ??
+        fromDefault(row, context);
+      return [name, value] as const;
+    }),
+  );
+  const ofItsOwn = storageKinds.filter(kind =>
+    rows.some(([name]) => name.startsWith(kind) && own.get(name)?.origin !== 'default'),
+  );
+  const settings = rows.map(([name]) => {
+    const side = ofItsOwn.some(kind => name.startsWith(kind)) ? own : first;
+    return [name, side.get(name)?.value];
+  });
+  return Object.freeze(Object.fromEntries(settings)) as ReplicaSettings;
 }
 
 interface Environment {
@@ -167,7 +204,8 @@ function withoutSecrets(values: Environment['values']): Environment['values'] {
   const names = new Set<string>(
     allOptions().flatMap(([, row]) => (row.type === 'secret' || row.type === 'url' ? (row.env ?? []) : [])),
   );
-  return Object.fromEntries(Object.entries(values).filter(([name]) => !names.has(name)));
+  const isSecret = (name: string) => names.has(name) || names.has(name.replace(replicaPrefix, ''));
+  return Object.fromEntries(Object.entries(values).filter(([name]) => !isSecret(name)));
 }
 
 function visiblePassword(row: OptionRow, resolved: Resolved | undefined): string[] {

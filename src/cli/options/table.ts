@@ -10,6 +10,7 @@ export type CommandName =
   | 'restore'
   | 'cleanup'
   | 'delete'
+  | 'replicate'
   | 'key generate'
   | 'doctor'
   | 'storage probe'
@@ -70,6 +71,7 @@ const repositoryCommands = [
   'recovery-kit',
   'cleanup',
   'delete',
+  'replicate',
   'doctor',
   'storage probe',
 ] as const;
@@ -93,6 +95,34 @@ export const optionTable = {
     help: 'where the backups are: a folder, s3://bucket/prefix, azure://container/prefix or sftp://user@host/path',
     group: 'From and to',
     commands: repositoryCommands,
+  },
+  replica: {
+    type: 'place',
+    env: ['BACKUP_REPLICATE_TO'],
+    help: 'the second repository; in the configuration file: "replica": { "repository": … }',
+    group: 'From and to',
+    commands: ['create', 'list', 'replicate'],
+  },
+  replicateTo: {
+    type: 'place',
+    flags: '--replicate-to <place>',
+    help: 'copy the backup to this second repository as well (BACKUP_REPLICATE_TO); it counts even if only that fails, with exit code 12',
+    group: 'From and to',
+    commands: ['create'],
+  },
+  replicaTo: {
+    type: 'place',
+    flags: '--to <place>',
+    help: 'the second repository, an empty place at first (BACKUP_REPLICATE_TO)',
+    group: 'From and to',
+    commands: ['replicate'],
+  },
+  listReplica: {
+    type: 'place',
+    flags: '--replica <place>',
+    help: 'list a second repository too, and say which backups are where (BACKUP_REPLICATE_TO)',
+    group: 'From and to',
+    commands: ['list'],
   },
   storageType: {
     type: 'string',
@@ -324,7 +354,7 @@ export const optionTable = {
     env: ['BACKUP_ENCRYPTION_KEY'],
     help: 'the key of the repository: 64 hexadecimal digits, made by `pgkeep key generate`',
     group: 'From and to',
-    commands: ['create', 'show', 'verify', 'restore', 'export', 'doctor', 'cleanup'],
+    commands: ['create', 'show', 'verify', 'restore', 'export', 'doctor', 'cleanup', 'replicate'],
   },
   keyFile: {
     type: 'path',
@@ -334,7 +364,7 @@ export const optionTable = {
     config: 'keyFile',
     help: 'a file that holds the key of the repository',
     group: 'From and to',
-    commands: ['create', 'show', 'verify', 'restore', 'export', 'doctor', 'cleanup'],
+    commands: ['create', 'show', 'verify', 'restore', 'export', 'doctor', 'cleanup', 'replicate'],
   },
 
   database: {
@@ -351,7 +381,7 @@ export const optionTable = {
     flags: '-d, --database <name>',
     help: 'only backups of the database with this name',
     group: 'What',
-    commands: ['list', 'show', 'verify'],
+    commands: ['list', 'show', 'verify', 'replicate'],
   },
   sourceDatabase: {
     type: 'string',
@@ -382,6 +412,21 @@ export const optionTable = {
     help: 'the backup; the same as the argument',
     group: 'What',
     commands: ['show', 'verify', 'restore', 'export', 'delete'],
+  },
+  backupIds: {
+    type: 'list',
+    flags: '--backup-id <id>',
+    help: 'only this backup, or latest; repeatable; what one that is there already lacks is copied',
+    group: 'What',
+    commands: ['replicate'],
+  },
+  replicateAll: {
+    type: 'boolean',
+    flags: '--all',
+    default: false,
+    help: 'look after the backups too that are there already: what they lack is copied',
+    group: 'What',
+    commands: ['replicate'],
   },
   all: {
     type: 'boolean',
@@ -521,7 +566,7 @@ export const optionTable = {
     flags: '--tag <tag>',
     help: 'only backups with this tag; repeated: with all of them',
     group: 'What',
-    commands: ['list'],
+    commands: ['list', 'replicate'],
   },
   since: {
     type: 'time',
@@ -632,7 +677,7 @@ export const optionTable = {
     default: 2,
     help: 'workers, each with a connection of its own',
     group: 'How',
-    commands: ['create', 'verify', 'restore', 'doctor'],
+    commands: ['create', 'verify', 'restore', 'doctor', 'replicate'],
   },
   compressionLevel: {
     type: 'integer',
@@ -719,7 +764,7 @@ export const optionTable = {
     default: false,
     help: 'check everything, print the plan, change nothing',
     group: 'How',
-    commands: ['restore', 'cleanup', 'delete'],
+    commands: ['restore', 'cleanup', 'delete', 'replicate'],
   },
   resume: {
     type: 'boolean',
@@ -790,6 +835,7 @@ export const optionTable = {
       'key generate',
       'cleanup',
       'delete',
+      'replicate',
     ],
   },
   quiet: {
@@ -799,7 +845,7 @@ export const optionTable = {
     default: false,
     help: 'no progress and no summary, only warnings and errors',
     group: 'Output',
-    commands: ['create', 'verify', 'restore', 'export', 'recovery-kit', 'cleanup', 'delete'],
+    commands: ['create', 'verify', 'restore', 'export', 'recovery-kit', 'cleanup', 'delete', 'replicate'],
   },
 } as const satisfies Record<string, OptionRow>;
 
@@ -828,6 +874,33 @@ export type OptionsOf<C extends CommandName> = {
     OptionTable[N]
   >;
 };
+
+/** Settings of a storage that a second repository can have of its own, by the kind of storage. */
+export const storageKinds = ['s3', 'azure', 'sftp'] as const;
+
+type StorageSetting = Exclude<
+  Extract<OptionName, `${(typeof storageKinds)[number]}${string}`>,
+  's3Bucket' | 'azureContainer'
+>;
+
+/** How the storage of a second repository is reached. */
+export type ReplicaSettings = { readonly [N in StorageSetting]: OptionsOf<'list'>[N] };
+
+/** In the environment, their names have this prefix. */
+export const replicaPrefix = 'REPLICA_';
+
+/** Where they stand in the configuration file, beside `repository`. */
+export const replicaSection = 'replica';
+
+/** The rows of these settings, in the order of the table. */
+export function replicaRows(): [StorageSetting, OptionRow][] {
+  return allOptions().filter(
+    (entry): entry is [StorageSetting, OptionRow] =>
+      storageKinds.some(kind => entry[0].startsWith(kind)) &&
+      entry[0] !== 's3Bucket' &&
+      entry[0] !== 'azureContainer',
+  );
+}
 
 /** The rows that a command takes, in the order of the table. */
 export function optionsOf(command: CommandName): [OptionName, OptionRow][] {

@@ -23,4 +23,5 @@ export const phaseWords: Readonly<Record<Phase, string>> = {
   scratch: 'preparing a database to restore into',
   compare: 'comparing the rows',
   probe: 'trying the storage',
+  replicate: 'copying to the replica',
 };

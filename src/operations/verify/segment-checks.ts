@@ -95,7 +95,8 @@ export class SegmentChecks {
             continue;
           }
           underWay.set(segment.id, segment);
-          return handOver(fetched, { id: segment.id, slices: [...segment.slices.values()] });
+          const slices = [...segment.slices.values()];
+          return handOver(fetched, { id: segment.id, slices, isReturned: false });
         }
         return undefined;
       },

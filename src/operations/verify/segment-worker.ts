@@ -1,4 +1,4 @@
-// A worker thread of verify: opens the sealed segments that the main thread has fetched, and counts rows in them.
+// A worker thread of verify and replicate: opens the sealed segments that the main thread has fetched, and counts rows in them.
 import { parentPort, workerData } from 'node:worker_threads';
 import { type ErrorData, errorToData, PgkeepError } from '../../base/errors.ts';
 import { freeBuffer } from '../../base/free-buffer.ts';
@@ -20,6 +20,8 @@ export interface SlicePlace {
 export interface SegmentTask extends ThreadSegment {
   id: string;
   slices: SlicePlace[];
+  /** The sealed segment is wanted back. */
+  isReturned: boolean;
 }
 
 export interface CheckedSegment {
@@ -30,6 +32,8 @@ export interface CheckedSegment {
   counts: CountedSlice[];
   /** Why it is none. */
   error?: ErrorData;
+  /** As it was handed over, if it is whole and wanted back. */
+  object?: Uint8Array;
 }
 
 /** What the main thread answers. */
@@ -39,20 +43,22 @@ export type SegmentHost = {
 };
 
 function check(task: SegmentTask, secret: Buffer): CheckedSegment {
-  const { id, slices } = task;
+  const { id, slices, isReturned } = task;
   const { object, key } = takeOver(task);
   const storedBytes = object.length;
+  let isKept = false;
   try {
     const plain = openSegment(id, object, key, secret);
     const counts = slices.map(({ offset, bytes }) => countLines(plain.subarray(offset, offset + bytes)));
     const plainBytes = plain.length;
-    freeBuffer(plain);
-    return { id, storedBytes, plainBytes, counts };
+    if (plain.buffer !== object.buffer) freeBuffer(plain);
+    isKept = isReturned;
+    return { id, storedBytes, plainBytes, counts, ...(isKept && { object }) };
   } catch (error) {
     if (!(error instanceof PgkeepError)) throw error;
     return { id, storedBytes, plainBytes: 0, counts: [], error: errorToData(error) };
   } finally {
-    freeBuffer(object);
+    if (!isKept) freeBuffer(object);
   }
 }
 
@@ -64,7 +70,8 @@ const line: ThreadLine<SegmentHost> = new ThreadLine<SegmentHost>(parentPort, {
       // Fetched while this one is opened.
       const ahead = line.call('next', null);
       ahead.catch(() => undefined);
-      await line.call('checked', check(task, asBuffer(secret)));
+      const checked = check(task, asBuffer(secret));
+      await line.call('checked', checked, checked.object ? [checked.object.buffer as ArrayBuffer] : []);
       task = (await ahead) as SegmentTask | undefined;
     }
   },

@@ -1,6 +1,12 @@
 // docs/configuration.md and docs/backup.config.schema.json, written from the option table.
 
-import { allOptions, type OptionRow } from '../../../src/cli/options/table.ts';
+import {
+  allOptions,
+  type OptionRow,
+  replicaPrefix,
+  replicaRows,
+  replicaSection,
+} from '../../../src/cli/options/table.ts';
 
 export function configurationDocument(): string {
   return `# Configuration
@@ -57,6 +63,19 @@ ${allOptions()
 Patterns of schemas and tables are those of \`pg_dump\`: \`*\` and \`?\` stand for any characters, double quotes keep
 capitals and odd characters, \`schema.table\` names both.
 
+## A second repository
+
+\`BACKUP_REPLICATE_TO\` names it for \`create\`, \`list\` and \`replicate\`, or \`repository\` in the section \`${replicaSection}\` of the configuration file. How its storage is
+reached can be said apart: every variable of the storages above exists with \`${replicaPrefix}\` in front as well, and every key of theirs in the section. As soon as one of a kind of storage (S3, Azure, SFTP)
+is given there, all of that kind are taken from there; otherwise both repositories share them.
+
+${replicaRows()
+  .map(
+    ([, row]) =>
+      `- ${(row.env ?? []).map(name => code(replicaPrefix + name)).join(', ')}${row.config === undefined ? '' : `; in the section ${code(row.config)}`}`,
+  )
+  .join('\n')}
+
 ## The configuration file
 
 \`\`\`json
@@ -101,6 +120,16 @@ export function configSchema(): string {
   for (const [, row] of allOptions()) {
     if (row.config !== undefined) properties[row.config] = { description: row.help, ...schemaOf(row) };
   }
+  const place = { type: 'string', minLength: 1 };
+  const ofReplica = replicaRows().flatMap(([, row]) =>
+    row.config === undefined ? [] : [[row.config, schemaOf(row)] as const],
+  );
+  properties[replicaSection] = {
+    description: 'the second repository, and how its storage is reached',
+    type: 'object',
+    additionalProperties: false,
+    properties: { repository: place, ...Object.fromEntries(ofReplica) },
+  };
   const schema = {
     $schema: 'https://json-schema.org/draft/2020-12/schema',
     title: 'backup.config.json of pgkeep',

@@ -15,6 +15,7 @@ const kinds: Readonly<Record<FailureKind, string>> = {
   verification: 'a backup that was verified is not whole',
   partial: 'the backup was stored, but is incomplete',
   doctor: 'a check of doctor or storage probe failed',
+  replica: 'a copy in a second repository could not be made; what was stored first counts',
   interrupted: 'ended by a signal, after cleaning up',
 };
 

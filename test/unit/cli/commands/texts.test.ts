@@ -1,13 +1,15 @@
 import { expect, test } from 'vitest';
 import { cleanedText, mendingHint, summaryText } from '../../../../src/cli/commands/cleanup.ts';
-import { createdText } from '../../../../src/cli/commands/create.ts';
+import { createdText, replicaFailure } from '../../../../src/cli/commands/create.ts';
 import { listText } from '../../../../src/cli/commands/list.ts';
+import { replicatedText } from '../../../../src/cli/commands/replicate.ts';
 import { planText, restoredText } from '../../../../src/cli/commands/restore.ts';
 import { shownText } from '../../../../src/cli/commands/show.ts';
 import { styleFor } from '../../../../src/cli/output/style.ts';
 import { verifiedText } from '../../../../src/cli/output/verified.ts';
 import type { CleanupRepositoryResult } from '../../../../src/operations/cleanup-repository.ts';
 import type { CreateBackupResult } from '../../../../src/operations/create-backup.ts';
+import type { ReplicateBackupsResult } from '../../../../src/operations/replicate-backups.ts';
 import type { RestoreBackupResult } from '../../../../src/operations/restore-backup.ts';
 import type { BackupMetadata } from '../../../../src/repository/metadata.ts';
 import type { VerificationRecord } from '../../../../src/repository/verification.ts';
@@ -33,6 +35,7 @@ const created: CreateBackupResult = {
   complete: true,
   leftOut: [],
   globals: { included: true },
+  replica: null,
   traffic: { requests: 20, sentBytes: 1000, receivedBytes: 0 },
   warnings: [],
 };
@@ -81,6 +84,51 @@ test('the summary of a backup says what is not in it', () => {
   `);
 });
 
+test('the summary of a backup tells of its copy, and a failed copy says first that the backup counts', () => {
+  const replica = { to: 's3://copies', copied: true, objects: 17, bytes: 12_904_448 };
+  expect(createdText({ ...created, replica }, plain)).toContain('copied 12.3 MiB to s3://copies\n');
+  const error = {
+    code: 'STORAGE_FULL',
+    message: 's3://copies has no space left',
+    hint: 'make room',
+  } as const;
+  const failed = { ...replica, copied: false, error };
+  expect(replicaFailure({ ...created, replica: failed }, failed)).toMatchObject({
+    exitCode: 12,
+    message:
+      'backup-1642684800000-a1b2c3d4 is stored in /srv/backups, but not in s3://copies: s3://copies has no space left [STORAGE_FULL]',
+    hint: 'make room; then copy it with: pgkeep replicate --to s3://copies',
+  });
+});
+
+test('the summary of a replication', () => {
+  const copied = {
+    id: created.id,
+    database: 'shop',
+    timestamp: created.startedAt,
+    state: 'copied',
+    objects: 17,
+    bytes: 2048,
+  } as const;
+  const result: ReplicateBackupsResult = {
+    repository: '/srv/backups',
+    to: 's3://copies',
+    dryRun: false,
+    backups: [copied],
+    present: 6,
+    objects: 17,
+    bytes: 2048,
+    durationMs: 2310,
+    traffic: { source: created.traffic, target: created.traffic },
+    warnings: [],
+  };
+  expect(replicatedText(result, plain)).toMatchInlineSnapshot(`
+    "copied 1 backup (17 objects, 2.00 KiB) from /srv/backups to s3://copies in 2.3 s
+    6 backups had been there before
+    "
+  `);
+});
+
 const verified: VerificationRecord = {
   backupId: metadata.id,
   checksum: metadata.checksum,
@@ -118,8 +166,11 @@ test('the list of backups', () => {
     tags: [],
     tableCount: 1,
     verified: null,
+    inRepository: true,
+    inReplica: null,
   };
-  expect(listText([{ ...metadata, verified }, older], plain)).toMatchInlineSnapshot(`
+  const newer = { ...metadata, verified, inRepository: true, inReplica: null };
+  expect(listText([newer, older], plain)).toMatchInlineSnapshot(`
     "ID                             TAKEN (UTC)          DATABASE  TABLES     ROWS      SIZE    STORED       NEW   TOOK  VERIFIED         TAGS
     backup-1642684800000-a1b2c3d4  2022-01-20 13:20:00  shop          17  203,114  45.1 MiB  12.3 MiB  12.3 MiB  2.3 s  data 2022-01-21  nightly eu
     backup-1642598400000-00000000  2022-01-20 13:20:00  crm            1  203,114  45.1 MiB  12.3 MiB  12.3 MiB  2.3 s  -

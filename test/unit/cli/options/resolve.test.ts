@@ -253,3 +253,47 @@ test('the environment passed on has .env under it, and none of the secrets', () 
   expect(environment).toEqual({ PGHOST: 'b', PGUSER: 'shop' });
   expect(options.encryptionKey?.reveal()).toBe('abc');
 });
+
+describe('the storage of a second repository', () => {
+  const first = {
+    AWS_ACCESS_KEY_ID: 'A',
+    AWS_SECRET_ACCESS_KEY: 'a',
+    AWS_ENDPOINT_URL_S3: 'http://one',
+    SFTP_PASSWORD: 'p',
+  };
+  const second = (settings: Settings<'replicate'>) =>
+    storageOptions({ ...settings.options, ...settings.replica });
+
+  test('is reached like that of the first, as long as nothing else is said', () => {
+    const settings = resolve('replicate', {}, first);
+    expect(second(settings)).toEqual(storageOptions(settings.options));
+  });
+
+  test('has all settings of a kind of its own as soon as it has one', () => {
+    const own = { REPLICA_AWS_ACCESS_KEY_ID: 'B', REPLICA_AWS_SECRET_ACCESS_KEY: 'b' };
+    const settings = resolve('replicate', {}, { ...first, ...own });
+    const s3 = { accessKeyId: 'B', secretAccessKey: 'b', endpoint: undefined };
+    expect(second(settings)).toMatchObject({ s3, sftp: { password: 'p' } });
+    expect(storageOptions(settings.options)).toMatchObject({
+      s3: { accessKeyId: 'A', endpoint: 'http://one' },
+    });
+    for (const name of ['REPLICA_AWS_SECRET_ACCESS_KEY', 'AWS_SECRET_ACCESS_KEY'])
+      expect(settings.environment).not.toHaveProperty(name);
+  });
+
+  test('stands in a section of the configuration file, whose keys are checked, and paths start from there', () => {
+    write('backup.config.json', '{ "replica": { "repository": "copy", "s3Endpoint": "http://two" } }');
+    const settings = resolve('replicate', {}, first);
+    expect(settings.options.replica).toBe(join(cwd, 'copy'));
+    expect(second(settings)).toMatchObject({ s3: { endpoint: 'http://two', accessKeyId: undefined } });
+    expect(resolve('create', {}, { BACKUP_REPLICATE_TO: 's3://b' }).options.replica).toBe('s3://b');
+    write('backup.config.json', '{ "replica": { "s3Endpiont": "http://two" } }');
+    expect(failure(() => resolve('create'))).toMatchObject({
+      code: 'CONFIG_INVALID',
+      message: 's3Endpiont in replica of backup.config.json: is not a key of this file',
+      hint: 'did you mean s3Endpoint?',
+    });
+    write('backup.config.json', '{ "replica": "s3://b" }');
+    expect(failure(() => resolve('create')).message).toContain('must be an object');
+  });
+});
