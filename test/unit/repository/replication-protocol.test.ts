@@ -162,7 +162,7 @@ function checker({ stays, copied }: Scene, { isOld = false }: Scenario) {
 }
 
 const besideCleanup: readonly (readonly [string, Scenario])[] = [
-  ['what a killed run left', { encrypted: true, leftover: 'all but metadata' }],
+  ['what a killed run left', { encrypted: false, leftover: 'all but metadata' }],
   ['a segment that is there', { encrypted: true, leftover: 'one segment' }],
   ['a run longer than the grace', { encrypted: true, leftover: 'all but metadata', isOld: true }],
   ['a clock that went back', { encrypted: false, leftover: 'one segment', isOld: true }],
