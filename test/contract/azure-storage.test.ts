@@ -9,8 +9,8 @@ import { freeBuffer } from '../../src/base/free-buffer.ts';
 import { AzureStorage } from '../../src/storage/azure/azure-storage.ts';
 import { TransientError } from '../../src/storage/transient-error.ts';
 import { type Azurite, startAzurite } from '../support/azurite.ts';
-import { type HttpFaults, startHttpFaults } from '../support/http-faults.ts';
-import { closing, describeRemoteFaults } from './remote-faults.ts';
+import { azureError, type HttpFaults, startHttpFaults } from '../support/http-faults.ts';
+import { closing, describeRemoteFaults, describeStorms } from './remote-faults.ts';
 import { describeStorage } from './storage.ts';
 import { names } from './storage-names.ts';
 
@@ -23,8 +23,6 @@ beforeAll(async () => {
   azurite = await startAzurite();
   container = await azurite.createContainer('backups');
   between = await startHttpFaults(azurite.port);
-  // Pages of 5,000 would take long to fill.
-  between.decide(({ path }) => (path.includes('comp=list') ? { path: `${path}&maxresults=500` } : 'forward'));
   return async () => {
     await between[Symbol.asyncDispose]();
     await azurite[Symbol.asyncDispose]();
@@ -60,7 +58,33 @@ describeRemoteFaults('Azure', {
       new AzureStorage(address, { endpoint: azurite.login(port).endpoint, sas, idleTimeoutMs });
   },
   severalPages: 2_500,
-  pagesPort: () => between.port,
+  // Pages of 5,000 would take long to fill.
+  pagesPort() {
+    between.decide(({ path }) =>
+      path.includes('comp=list') ? { path: `${path}&maxresults=500` } : 'forward',
+    );
+    return between.port;
+  },
+});
+
+describeStorms('Azure', {
+  between: () => between,
+  async place() {
+    const address = newAddress();
+    const login = { ...azurite.login(between.port), idleTimeoutMs: 1_000 };
+    return { direct: new AzureStorage(address, azurite.login()), through: new AzureStorage(address, login) };
+  },
+  storm: [
+    azureError(503, 'ServerBusy'),
+    azureError(500, 'InternalError'),
+    azureError(500, 'OperationTimedOut'),
+    { answer: 502, headers: { 'content-type': 'text/html' }, body: '<html>bad gateway</html>' },
+    { answer: 503 },
+    azureError(429, 'TooManyRequests'),
+    'lose-answer',
+    'hang',
+  ],
+  askToWait: azureError(503, 'ServerBusy', { 'retry-after': '1' }),
 });
 
 test('credentials by connection string and by SAS reach the same container', async () => {

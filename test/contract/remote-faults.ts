@@ -6,6 +6,7 @@ import { freeBuffer } from '../../src/base/free-buffer.ts';
 import { RetryingStorage } from '../../src/storage/retrying-storage.ts';
 import type { Storage } from '../../src/storage/storage.ts';
 import { freePort } from '../support/free-port.ts';
+import { first, type HttpFaults, type Verdict } from '../support/http-faults.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { names } from './storage-names.ts';
 
@@ -101,7 +102,7 @@ export function describeRemoteFaults(name: string, remote: RemoteUnderTest): voi
       expect(await names(cut.storage, 'segments/')).toEqual(all.sort());
       expect(proxy.receivedBytes).toBeGreaterThan(500_000);
       expect(await names(cut.storage, 'segments/7/')).toHaveLength(Math.ceil((all.length - 7) / 256));
-    });
+    }, 300_000);
 
     test('a server that falls silent is given up after the time limit', async () => {
       await using proxy = await startTcpProxy(remote.serverPort());
@@ -164,4 +165,68 @@ const impatient = { firstWaitMs: 1, longestWaitMs: 10, patienceMs: 20_000, unans
 /** A storage that is closed at the end of the block. */
 export function closing(storage: Storage): AsyncDisposable & { storage: Storage } {
   return { storage, [Symbol.asyncDispose]: () => storage.close() };
+}
+
+/** A storage reached by HTTP, with a server of the test in between. */
+export interface StormyRemote {
+  between(): HttpFaults;
+  /** Two ways to an empty storage: straight to the server, and through the one in between, which it waits a second for. */
+  place(): Promise<{ direct: Storage; through: Storage }>;
+  /** What happens to the first requests, one after the other. */
+  storm: readonly Verdict[];
+  /** An answer that asks for a second. */
+  askToWait: Verdict;
+}
+
+export function describeStorms(name: string, remote: StormyRemote): void {
+  async function open() {
+    const { direct, through } = await remote.place();
+    const between = remote.between();
+    between.decide(() => 'forward');
+    between.requests.length = 0;
+    return {
+      between,
+      direct,
+      patient: new RetryingStorage(through, undefined, impatient),
+      async [Symbol.asyncDispose]() {
+        between.decide(() => 'forward');
+        await Promise.all([direct.close(), through.close()]);
+      },
+    };
+  }
+
+  describe(`a server in trouble: ${name}`, () => {
+    test.each(Object.keys(calls({} as Storage)))('%s is done in the end', async call => {
+      await using at = await open();
+      if (call !== 'put if absent') await at.direct.put('object', Buffer.from('x'));
+      let index = 0;
+      at.between.decide(() => remote.storm[index++] ?? 'forward');
+      const expected = { put: 'stored', 'put if absent': 'stored', list: ['object'] }[call];
+      const result = await calls(at.patient)[call]?.();
+      if (expected !== undefined) expect(result).toEqual(expected);
+      expect(at.between.requests.length).toBeGreaterThan(remote.storm.length);
+      expect(await names(at.direct, '')).toEqual(call === 'remove' ? [] : ['object']);
+    });
+
+    test('is left alone for as long as it asks', async () => {
+      await using at = await open();
+      at.between.decide(first(1, remote.askToWait));
+      const started = Date.now();
+      await at.patient.put('object', Buffer.from('x'));
+      expect(Date.now() - started).toBeGreaterThanOrEqual(1_000);
+      expect(at.between.requests).toHaveLength(2);
+    });
+  });
+}
+
+/** Every call of the contract, by name. */
+export function calls(storage: Storage): Record<string, () => Promise<unknown>> {
+  return {
+    put: () => storage.put('object', Buffer.from('x')),
+    'put if absent': () => storage.put('object', Buffer.from('x'), { ifAbsent: true }),
+    get: () => storage.get('object'),
+    stat: () => storage.stat('object'),
+    list: () => names(storage, ''),
+    remove: () => storage.remove(['object']),
+  };
 }

@@ -26,7 +26,7 @@ import {
 } from '../support/http-faults.ts';
 import { type SwiftServer, startSwiftServer, swiftPageLength } from '../support/swift-server.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
-import { describeRemoteFaults } from './remote-faults.ts';
+import { calls, describeRemoteFaults, describeStorms } from './remote-faults.ts';
 import { names } from './storage-names.ts';
 
 let ceph: CephGateway;
@@ -103,18 +103,6 @@ const failureOf = (promise: Promise<unknown>): Promise<PgkeepError> =>
     error => error,
   );
 
-/** Every call of the contract, by name. */
-function calls(storage: Storage): Record<string, () => Promise<unknown>> {
-  return {
-    put: () => storage.put('object', Buffer.from('x')),
-    'put if absent': () => storage.put('object', Buffer.from('x'), { ifAbsent: true }),
-    get: () => storage.get('object'),
-    stat: () => storage.stat('object'),
-    list: () => names(storage, ''),
-    remove: () => storage.remove(['object']),
-  };
-}
-
 describeRemoteFaults('S3', {
   serverPort: () => ceph.port,
   place() {
@@ -126,6 +114,25 @@ describeRemoteFaults('S3', {
       });
   },
   severalPages: 10_000,
+});
+
+describeStorms('S3', {
+  between: () => between,
+  async place() {
+    const { direct, once } = await open();
+    return { direct, through: once };
+  },
+  storm: [
+    s3Error(503, 'SlowDown'),
+    s3Error(500, 'InternalError'),
+    { answer: 502, headers: { 'content-type': 'text/html' }, body: '<html>bad gateway</html>' },
+    { answer: 503 },
+    s3Error(429, 'TooManyRequests'),
+    s3Error(409, 'ConditionalRequestConflict'),
+    'lose-answer',
+    'hang',
+  ],
+  askToWait: s3Error(429, 'TooManyRequests', { 'retry-after': '1' }),
 });
 
 describe.each(servers)('a connection that is cut: %s', (_, on) => {
@@ -165,38 +172,6 @@ describe.each(servers)('a connection that is cut: %s', (_, on) => {
 });
 
 describe('a server in trouble', () => {
-  const storm: Verdict[] = [
-    s3Error(503, 'SlowDown'),
-    s3Error(500, 'InternalError'),
-    { answer: 502, headers: { 'content-type': 'text/html' }, body: '<html>bad gateway</html>' },
-    { answer: 503 },
-    s3Error(429, 'TooManyRequests'),
-    s3Error(409, 'ConditionalRequestConflict'),
-    'lose-answer',
-    'hang',
-  ];
-
-  test.each(Object.keys(calls({} as Storage)))('%s is done in the end', async call => {
-    await using s3 = await open();
-    if (call !== 'put if absent') await s3.direct.put('object', Buffer.from('x'));
-    let index = 0;
-    between.decide(() => storm[index++] ?? 'forward');
-    const expected = { put: 'stored', 'put if absent': 'stored', list: ['object'] }[call];
-    const result = await calls(s3.patient)[call]?.();
-    if (expected !== undefined) expect(result).toEqual(expected);
-    expect(between.requests.length).toBeGreaterThan(storm.length);
-    expect(await names(s3.direct, '')).toEqual(call === 'remove' ? [] : ['object']);
-  });
-
-  test('is left alone for as long as it asks', async () => {
-    await using s3 = await open();
-    between.decide(first(1, s3Error(429, 'TooManyRequests', { 'retry-after': '1' })));
-    const started = Date.now();
-    await s3.patient.put('object', Buffer.from('x'));
-    expect(Date.now() - started).toBeGreaterThanOrEqual(1_000);
-    expect(between.requests).toHaveLength(2);
-  });
-
   test('that asks for more patience than there is ends the run, which says so', async () => {
     await using s3 = await open();
     between.decide(() => s3Error(503, 'SlowDown', { 'retry-after': '3600' }));

@@ -7,11 +7,13 @@ import { createServer } from 'node:net';
 import { promisify } from 'node:util';
 import ssh2 from 'ssh2';
 import { beforeAll, expect, test } from 'vitest';
+import { RetryingStorage } from '../../src/storage/retrying-storage.ts';
 import { SftpStorage } from '../../src/storage/sftp/sftp-storage.ts';
 import type { SftpOptions } from '../../src/storage/storage-options.ts';
 import { killAfterExit } from '../support/after-exit.ts';
 import { waitFor } from '../support/processes.ts';
 import { makeKey, type SftpServer, startSftpServer } from '../support/sftp-server.ts';
+import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { makeTempFolder } from '../support/temp-folder.ts';
 import { closing } from './remote-faults.ts';
 
@@ -192,6 +194,49 @@ test.each(['password', 'keyboard-interactive'] as const)(
     }
   },
 );
+
+test('a key that is no longer good in the middle of a run is STORAGE_CREDENTIALS at the next connection', async () => {
+  await using proxy = await startTcpProxy(server.port);
+  await using opened = closing(
+    new RetryingStorage(new SftpStorage(server.url('expired', proxy.port), server.login)),
+  );
+  await opened.storage.put('object', Buffer.from('x'));
+  const file = server.file('authorized_keys');
+  const keys = readFileSync(file);
+  writeFileSync(file, '');
+  try {
+    proxy.resetAfterSent(0, () => {});
+    await expect(opened.storage.put('other', Buffer.from('x'))).rejects.toMatchObject({
+      code: 'STORAGE_CREDENTIALS',
+    });
+  } finally {
+    writeFileSync(file, keys);
+  }
+  expect(await opened.storage.put('other', Buffer.from('x'))).toBe('stored');
+});
+
+test('a server that refuses connections for a while, as when it restarts, is waited for', async () => {
+  await using proxy = await startTcpProxy(server.port);
+  await using opened = closing(
+    new RetryingStorage(new SftpStorage(server.url('restarted', proxy.port), server.login)),
+  );
+  await opened.storage.put('object', Buffer.from('x'));
+  await server.stop();
+  const isRefused = Promise.withResolvers<void>();
+  proxy.resetAfterSent(0, isRefused.resolve);
+  const put = opened.storage.put('other', Buffer.from('x'), { ifAbsent: true });
+  await isRefused.promise;
+  await server.start();
+  expect(await put).toBe('stored');
+});
+
+test('a server whose name is not known is unreachable, and the hint names the host', async () => {
+  await using opened = closing(new SftpStorage('sftp://backup@no-such-host.invalid/srv/x', server.login));
+  await expect(opened.storage.stat('object')).rejects.toMatchObject({
+    code: 'STORAGE_UNREACHABLE',
+    message: expect.stringContaining('no-such-host.invalid'),
+  });
+});
 
 test('a server that speaks no SSH is unreachable, within the time limit', async () => {
   const listener = createServer(socket => socket.end('220 mail.example.com ESMTP\r\n'));

@@ -41,6 +41,16 @@ export function s3Error(status: number, code: string, headers: Record<string, st
   return { answer: status, headers: { 'content-type': 'application/xml', ...headers }, body };
 }
 
+/** An error as Azure words it. */
+export function azureError(status: number, code: string, headers: Record<string, string> = {}): Verdict {
+  const body = `<?xml version="1.0" encoding="utf-8"?><Error><Code>${code}</Code><Message>a planned ${code}</Message></Error>`;
+  return {
+    answer: status,
+    headers: { 'content-type': 'application/xml', 'x-ms-error-code': code, ...headers },
+    body,
+  };
+}
+
 /** A decision for the first so many requests that match; the others are passed on. */
 export function first(
   count: number,
