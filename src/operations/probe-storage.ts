@@ -46,8 +46,9 @@ export interface ProbeStorageResult extends CheckReport {
   left: string[];
 }
 
-/** For all of the cleaning up. */
+/** For all of the cleaning up; less for somebody who waits for the end, or where no answer came before. */
 const cleanUpTimeoutMs = 120_000;
+const shortCleanUpTimeoutMs = 30_000;
 /** With less, no more large objects are stored than must be. */
 const plentyBytes = 1024 * 1024 * 1024;
 const contractNames = [
@@ -192,20 +193,29 @@ class Probe {
   async #removeAll(tried: readonly string[], isCutOff: boolean): Promise<Left> {
     const { repository, storage: options } = this.#options;
     const { folder } = this.scratch;
+    const timeoutMs = isCutOff ? shortCleanUpTimeoutMs : cleanUpTimeoutMs;
+    const late = new AbortController();
+    const giveUp = () =>
+      late.abort(new PgkeepError('STORAGE_UNREACHABLE', `there was no answer for ${timeoutMs / 1000} s`));
+    const timer = setTimeout(giveUp, timeoutMs);
     try {
-      const storage = await openStorage(repository, options, AbortSignal.timeout(cleanUpTimeoutMs));
+      const storage = await openStorage(repository, options, late.signal);
       try {
         const removing = removeScratch(storage, folder, tried, isCutOff);
-        const left = await within(cleanUpTimeoutMs, 'removing what the probe stored', removing);
+        const left = await within(timeoutMs, 'removing what the probe stored', removing);
         // Of no concern to whoever has asked, whether it works or not.
         for (const stale of left.names.length === 0 ? (this.#rights?.stale ?? []) : [])
-          await within(cleanUpTimeoutMs, 'removing', removeScratch(storage, stale, [], false));
+          await within(timeoutMs, 'removing', removeScratch(storage, stale, [], false)).catch(
+            () => undefined,
+          );
         return left;
       } finally {
         await storage.close();
       }
     } catch (error) {
       return { names: [...tried].sort(), reason: errorToData(error).message };
+    } finally {
+      clearTimeout(timer);
     }
   }
 

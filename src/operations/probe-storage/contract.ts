@@ -13,7 +13,7 @@ const useAnother = 'keep the repository in another store: this one does not do w
 const putsAtOnce = 16;
 const rounds = 10;
 const oddNames = ['A-Z_a.z/0..9/x', '_', '-', `${'0123456789abcdef'.repeat(4)}`];
-/** More than a page of S3's listings has. */
+/** More than a page of most listings has. */
 const manyObjects = 1_100;
 
 /** Stores small objects one after the other, each read and listed at once; what that takes is measured. */
