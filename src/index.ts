@@ -71,4 +71,10 @@ export {
 export type { GarbageCounts } from './repository/garbage-collection.ts';
 export type { BackupMetadata } from './repository/metadata.ts';
 export type { VerificationRecord } from './repository/verification.ts';
-export type { AzureOptions, S3Options, SftpOptions, StorageOptions } from './storage/storage-options.ts';
+export type {
+  AzureOptions,
+  GcsOptions,
+  S3Options,
+  SftpOptions,
+  StorageOptions,
+} from './storage/storage-options.ts';

@@ -4,7 +4,7 @@ import type { OptionsOf } from './options/table.ts';
 
 type All = OptionsOf<'list'>;
 type Used = {
-  [N in keyof All as N extends `${'s3' | 'azure' | 'sftp'}${string}` | 'limitUpload' | 'limitDownload'
+  [N in keyof All as N extends `${'s3' | 'gcs' | 'azure' | 'sftp'}${string}` | 'limitUpload' | 'limitDownload'
     ? N
     : never]: All[N];
 };
@@ -30,6 +30,12 @@ export function storageOptions(options: Used): StorageOptions {
       kmsKeyId: options.s3KmsKeyId,
       tags: options.s3Tags,
       checksums: options.s3Checksums === 'when_supported' ? 'when-supported' : 'when-required',
+    },
+    gcs: {
+      accessId: options.gcsAccessId,
+      secret: options.gcsSecret?.reveal(),
+      storageClass: options.gcsStorageClass,
+      endpoint: options.gcsEndpoint,
     },
     azure: {
       account: options.azureAccount,

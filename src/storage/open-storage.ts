@@ -62,6 +62,10 @@ async function openBackend(
       const { S3Storage } = await import('./s3/s3-storage.ts');
       return new S3Storage(address, options.s3, signal);
     }
+    case 'gs': {
+      const { openGcs } = await import('./s3/open-gcs.ts');
+      return openGcs(address, options.gcs, signal);
+    }
     case 'azure': {
       const { AzureStorage } = await import('./azure/azure-storage.ts');
       return new AzureStorage(address, options.azure, signal);
@@ -72,7 +76,7 @@ async function openBackend(
     }
     default:
       throw new PgkeepError('OPTION_INVALID', `repositories at ${scheme}:// are not supported`, {
-        hint: 'give a folder, as in --repository ./backups, s3://bucket/prefix, azure://container/prefix or sftp://user@host/path',
+        hint: 'give a folder, as in --repository ./backups, s3://bucket/prefix, gs://bucket/prefix, azure://container/prefix or sftp://user@host/path',
       });
   }
 }

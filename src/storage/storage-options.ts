@@ -6,6 +6,7 @@ import type { BandwidthLimits } from './limited-storage.ts';
 export interface StorageOptions {
   limits?: BandwidthLimits | undefined;
   s3?: S3Options | undefined;
+  gcs?: GcsOptions | undefined;
   azure?: AzureOptions | undefined;
   sftp?: SftpOptions | undefined;
 }
@@ -32,6 +33,16 @@ export interface S3Options {
   tags?: readonly string[] | undefined;
   /** Whether requests carry checksums that S3 does not ask for; many stores that are not AWS refuse them. */
   checksums?: 'when-required' | 'when-supported' | undefined;
+}
+
+/** An HMAC key of a service account, as `gcloud storage hmac create` makes it. */
+export interface GcsOptions {
+  accessId?: string | undefined;
+  secret?: string | undefined;
+  /** STANDARD, NEARLINE, COLDLINE or ARCHIVE, for new objects; without it the bucket's default. */
+  storageClass?: string | undefined;
+  /** Where it is not https://storage.googleapis.com. */
+  endpoint?: string | undefined;
 }
 
 /** One of connection string, account and key, account and SAS; with the account alone `@azure/identity` is asked. */

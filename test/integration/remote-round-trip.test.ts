@@ -6,7 +6,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { listBackups } from '../../src/operations/list-backups.ts';
 import type { StorageOptions } from '../../src/storage/storage-options.ts';
 import { type Azurite, startAzurite } from '../support/azurite.ts';
+import { type CephGateway, startCephGateway } from '../support/ceph-gateway.ts';
 import { expectSame, makeFaultDatabase } from '../support/fault-database.ts';
+import { type GcsServer, startGcsServer } from '../support/gcs-server.ts';
 import { runPgkeep } from '../support/pgkeep-process.ts';
 import { type Server, startServer } from '../support/postgres-server.ts';
 import { backUp, restoreInto, testKey } from '../support/round-trip.ts';
@@ -18,6 +20,9 @@ let azurite: Azurite;
 let sftp: SftpServer;
 let swift: SwiftServer;
 let bucket: string;
+let ceph: CephGateway;
+let gcs: GcsServer;
+let googleBucket: string;
 
 beforeAll(async () => {
   server = await startServer();
@@ -27,9 +32,12 @@ beforeAll(async () => {
   sftp = await startSftpServer();
   swift = await startSwiftServer();
   bucket = await swift.makeBucket();
+  ceph = await startCephGateway();
+  gcs = await startGcsServer(ceph);
+  googleBucket = await gcs.makeBucket();
 }, 300_000);
 afterAll(async () => {
-  for (const service of [server, azurite, sftp, swift]) await service[Symbol.asyncDispose]();
+  for (const service of [server, azurite, sftp, swift, gcs, ceph]) await service[Symbol.asyncDispose]();
 });
 
 interface Place {
@@ -52,6 +60,22 @@ const places: readonly [string, (name: string) => Place][] = [
         AWS_ENDPOINT_URL_S3: swift.endpoint,
         AWS_ACCESS_KEY_ID: swift.owner.accessKeyId,
         AWS_SECRET_ACCESS_KEY: swift.owner.secretAccessKey,
+      },
+    }),
+  ],
+  [
+    'Google Cloud Storage, as documented',
+    name => ({
+      repository: `gs://${googleBucket}/${name}`,
+      storage: { gcs: gcs.options },
+      env: {
+        BACKUP_STORAGE_TYPE: 'gcs',
+        GCS_BACKUP_BUCKET: googleBucket,
+        BACKUP_STORAGE_PATH: name,
+        GCS_HMAC_ACCESS_ID: gcs.options.accessId,
+        GCS_HMAC_SECRET: gcs.options.secret,
+        PGKEEP_GCS_ENDPOINT: gcs.options.endpoint,
+        PGKEEP_GCS_STORAGE_CLASS: 'nearline',
       },
     }),
   ],
@@ -79,7 +103,9 @@ const places: readonly [string, (name: string) => Place][] = [
       repository: sftp.url(name),
       storage: { sftp: sftp.login },
       env: {
-        BACKUP_REPOSITORY: sftp.url(name),
+        BACKUP_STORAGE_TYPE: 'sftp',
+        SFTP_HOST: `${sftp.user}@127.0.0.1:${sftp.port}`,
+        BACKUP_STORAGE_PATH: `${sftp.folder}/${name}`,
         SFTP_KEY_FILE: sftp.login.keyFile,
         SFTP_KNOWN_HOSTS: sftp.login.knownHostsFile,
       },

@@ -18,9 +18,14 @@ function storageType(resolved: ReadonlyMap<OptionName, Resolved>): Problem[] {
     const message = `'${type.value}' is not a kind of storage that this version knows`;
     return [{ ...problem, message, hint: `supported: ${Object.keys(storageTypes).join(', ')}` }];
   }
-  if (found === 'folder' || resolved.get(found.container)?.value !== undefined) return [];
-  const [variable] = optionTable[found.container].env;
-  return [{ ...problem, message: `'${type.value}' needs ${variable} to say where` }];
+  const repository = resolved.get('repository');
+  // Named by the type, it is where the variables say.
+  if (found === 'folder' || String(repository?.value).startsWith(`${found.scheme}://`)) return [];
+  const isNamed = resolved.get(found.container)?.value !== undefined;
+  const isBelow = found.path === 'prefix' || repository?.source.startsWith('BACKUP_STORAGE_PATH');
+  const variables = [!isNamed && optionTable[found.container].env[0], !isBelow && 'BACKUP_STORAGE_PATH'];
+  const needed = variables.filter(variable => variable !== false);
+  return [{ ...problem, message: `'${type.value}' needs ${needed.join(' and ')} to say where` }];
 }
 
 /** The stronger origin of the key wins; two of the same strength leave it open which key was meant. */

@@ -2,16 +2,20 @@
 import type { Resolved } from './resolved.ts';
 import type { OptionName } from './table.ts';
 
-/** A storage whose objects are in a container (bucket) that an option names; BACKUP_STORAGE_PATH is a prefix in it. */
+/** A storage in a place that an option names: a bucket, a container, a server; BACKUP_STORAGE_PATH is a prefix or folder in it. */
 interface ContainerType {
   scheme: string;
-  container: 's3Bucket' | 'azureContainer';
+  container: 's3Bucket' | 'gcsBucket' | 'azureContainer' | 'sftpHost';
+  /** What BACKUP_STORAGE_PATH is: a prefix, which may be left out, or a folder of the server, which may not. */
+  path: 'prefix' | 'folder';
 }
 
 export const storageTypes: Readonly<Record<string, 'folder' | ContainerType>> = {
   local: 'folder',
-  s3: { scheme: 's3', container: 's3Bucket' },
-  azure: { scheme: 'azure', container: 'azureContainer' },
+  s3: { scheme: 's3', container: 's3Bucket', path: 'prefix' },
+  gcs: { scheme: 'gs', container: 'gcsBucket', path: 'prefix' },
+  azure: { scheme: 'azure', container: 'azureContainer', path: 'prefix' },
+  sftp: { scheme: 'sftp', container: 'sftpHost', path: 'folder' },
 };
 
 /** Whether the type has a say: a repository named by a flag or as BACKUP_REPOSITORY says itself what it is. */
@@ -32,6 +36,14 @@ export function repositoryByType(
   if (found === undefined || found === 'folder') return undefined;
   const container = resolved.get(found.container);
   if (container?.value === undefined) return undefined;
-  const prefix = (environment.BACKUP_STORAGE_PATH ?? '').trim().replace(/^(\.?\/+)+|\/+$/g, '');
-  return { ...container, value: `${found.scheme}://${[container.value, prefix].filter(Boolean).join('/')}` };
+  const path = (environment.BACKUP_STORAGE_PATH ?? '').trim();
+  if (found.path === 'folder' && path === '') return undefined;
+  const below = found.path === 'folder' ? serverFolder(path) : path.replace(/^(\.?\/+)+|\/+$/g, '');
+  return { ...container, value: `${found.scheme}://${[container.value, below].filter(Boolean).join('/')}` };
+}
+
+/** As the path of a URL without its first slash: one that does not begin at the root is in the user's home. */
+function serverFolder(path: string): string {
+  const fromRoot = path.startsWith('/') ? path : `/~/${path.replace(/^(~|\.)\/+/, '')}`;
+  return fromRoot.slice(1).split('/').map(encodeURIComponent).join('/');
 }

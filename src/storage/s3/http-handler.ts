@@ -7,7 +7,7 @@ import { Readable } from 'node:stream';
 import type { S3ClientConfig } from '@aws-sdk/client-s3';
 
 type Handler = Extract<NonNullable<S3ClientConfig['requestHandler']>, { handle: unknown }>;
-type HttpRequest = Parameters<Handler['handle']>[0];
+export type HttpRequest = Parameters<Handler['handle']>[0];
 type HttpResponse = Awaited<ReturnType<Handler['handle']>>['response'];
 
 export interface HttpTimeouts {
@@ -113,15 +113,21 @@ export class HttpHandler {
   }
 }
 
-/** The path with the query as the SDK has signed it. */
+/** The path with the query as it was signed. */
 function pathOf({ path, query, fragment }: HttpRequest): string {
-  const parts = Object.entries(query ?? {})
+  const text = queryText(query ?? {});
+  return path + (text === '' ? '' : `?${text}`) + (fragment ? `#${fragment}` : '');
+}
+
+/** What follows the question mark: sorted and escaped as signatures demand it. */
+export function queryText(query: NonNullable<HttpRequest['query']>): string {
+  return Object.entries(query)
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .flatMap(([key, value]) => {
       const values = Array.isArray(value) ? value : [value];
       return values.map(one => (one === null ? escapeUri(key) : `${escapeUri(key)}=${escapeUri(one)}`));
-    });
-  return path + (parts.length === 0 ? '' : `?${parts.join('&')}`) + (fragment ? `#${fragment}` : '');
+    })
+    .join('&');
 }
 
 function escapeUri(text: string): string {

@@ -86,7 +86,7 @@ export function translateS3Error(error: unknown, what: string): PgkeepError {
 const denied =
   'the credentials were accepted, but may not do this: check policies (docs/guide.md has those needed)';
 const credentials =
-  'check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile; log in again where they are good for a limited time';
+  'check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile (for gs:// GCS_HMAC_ACCESS_ID and GCS_HMAC_SECRET); log in again where they are good for a limited time';
 
 /** Without a code: the failure may pass. */
 const meanings: readonly (

@@ -40,6 +40,7 @@ export class S3Storage implements Storage {
   readonly #client: S3Client;
   readonly #handler: HttpHandler;
   readonly #options: S3Options;
+  readonly #signer: S3ClientConfig['signer'];
   readonly #signal: AbortSignal | undefined;
   /** What every put says of the object. */
   readonly #putSettings: Partial<PutObjectCommandInput>;
@@ -50,6 +51,7 @@ export class S3Storage implements Storage {
 
   /**
    * Touches nothing yet.
+   * @param signer signs the requests in place of the SDK's own.
    * @throws PgkeepError OPTION_INVALID.
    */
   constructor(
@@ -57,16 +59,18 @@ export class S3Storage implements Storage {
     options: S3Options = {},
     signal?: AbortSignal,
     timeouts: HttpTimeouts = defaultTimeouts,
+    signer?: S3ClientConfig['signer'],
   ) {
-    const { bucket, prefix } = parseS3Address(address);
+    const { scheme, bucket, prefix } = parseS3Address(address);
     this.#bucket = bucket;
     this.#prefix = prefix;
-    this.location = `s3://${bucket}/${prefix}`.replace(/\/$/, '');
+    this.location = `${scheme}://${bucket}/${prefix}`.replace(/\/$/, '');
     this.#options = options;
+    this.#signer = signer;
     this.#signal = signal;
     this.#putSettings = putSettings(options);
     this.#handler = new HttpHandler(timeouts, maxObjectBytes, signal);
-    this.#client = new S3Client(clientConfig(options, this.#handler));
+    this.#client = new S3Client({ ...clientConfig(options, this.#handler), ...(signer && { signer }) });
   }
 
   async put(name: string, bytes: Buffer, options: PutOptions = {}): Promise<'stored' | 'exists'> {
@@ -147,7 +151,9 @@ export class S3Storage implements Storage {
     const areSent = this.#options.checksums === 'when-supported';
     const otherWay = areSent ? 'when-required' : 'when-supported';
     const other = new S3Client(clientConfig({ ...this.#options, checksums: otherWay }, this.#handler));
-    const withOthers = await this.#tryPut(other, name);
+    // Checksums and versions are Amazon's headers: whoever signs in another form does not have them.
+    const isAmazons = this.#signer === undefined;
+    const withOthers = isAmazons ? await this.#tryPut(other, name) : {};
     const plain = await this.#tryPut(this.#client, name);
     const again = await this.#tryPut(this.#client, name, { IfNoneMatch: '*' });
     const { origin } = this.#handler;
@@ -163,7 +169,7 @@ export class S3Storage implements Storage {
       }),
       ...(plain.status === 200 && {
         // Suspended versioning gives every version the same name.
-        keepsVersions: version !== undefined && version !== 'null',
+        ...(isAmazons && { keepsVersions: version !== undefined && version !== 'null' }),
         ...(again.status === 412 && { conditionalPut: 'kept' }),
         ...(again.status === 501 && { conditionalPut: 'refused' }),
         ...(again.status === 200 && { conditionalPut: 'ignored' }),
@@ -321,9 +327,9 @@ function requireEndpoint(endpoint: string): void {
   if (url === null || !/^https?:$/.test(url.protocol) || url.username !== '' || url.password !== '') {
     throw new PgkeepError(
       'OPTION_INVALID',
-      'the S3 endpoint is not an http:// or https:// URL without credentials',
+      'the endpoint is not an http:// or https:// URL without credentials',
       {
-        hint: 'write it as in https://s3.example.org, and give the credentials by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY',
+        hint: 'write it as in https://s3.example.org; credentials have options of their own',
       },
     );
   }

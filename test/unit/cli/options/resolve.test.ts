@@ -62,6 +62,8 @@ describe('precedence', () => {
 });
 
 describe('the repository', () => {
+  const sftp = { BACKUP_STORAGE_TYPE: 'sftp', SFTP_HOST: 'me@nas:2222' };
+
   test('is ./backups, or what BACKUP_STORAGE_PATH or BACKUP_REPOSITORY say', () => {
     expect(resolve('list').options.repository).toBe(join(cwd, 'backups'));
     const env = { BACKUP_STORAGE_TYPE: 'local', BACKUP_STORAGE_PATH: '/a' };
@@ -97,6 +99,19 @@ describe('the repository', () => {
     },
   );
 
+  test.each([
+    [{ BACKUP_STORAGE_TYPE: 'gcs', GCS_BACKUP_BUCKET: 'shop' }, 'gs://shop'],
+    [{ BACKUP_STORAGE_TYPE: 'gcs', GCS_BACKUP_BUCKET: 'shop', BACKUP_STORAGE_PATH: '/a/' }, 'gs://shop/a'],
+    [{ BACKUP_STORAGE_TYPE: 'azure', AZURE_CONTAINER: 'shop', BACKUP_STORAGE_PATH: 'a' }, 'azure://shop/a'],
+    [{ ...sftp, BACKUP_STORAGE_PATH: '/srv/backups' }, 'sftp://me@nas:2222/srv/backups'],
+    [{ ...sftp, BACKUP_STORAGE_PATH: '/srv/50 % more?' }, 'sftp://me@nas:2222/srv/50%20%25%20more%3F'],
+    [{ ...sftp, BACKUP_STORAGE_PATH: 'backups' }, 'sftp://me@nas:2222/~/backups'],
+    [{ ...sftp, BACKUP_STORAGE_PATH: './backups' }, 'sftp://me@nas:2222/~/backups'],
+    [{ ...sftp, BACKUP_STORAGE_PATH: '~/backups' }, 'sftp://me@nas:2222/~/backups'],
+  ])('is where the type and its variables say: %j', (env, place) => {
+    expect(resolve('list', {}, env).options.repository).toBe(place);
+  });
+
   test('has settings of its storage, of which secrets go no further than the storage', () => {
     const env = {
       AWS_ENDPOINT_URL: 'https://general',
@@ -129,10 +144,15 @@ describe('the repository', () => {
     ]);
   });
 
-  test('of type s3 is refused without its bucket', () => {
-    expect(failure(() => resolve('list', {}, { BACKUP_STORAGE_TYPE: 's3' }))).toMatchObject({
+  test.each([
+    ['s3', 'S3_BACKUP_BUCKET'],
+    ['gcs', 'GCS_BACKUP_BUCKET'],
+    ['azure', 'AZURE_CONTAINER'],
+    ['sftp', 'SFTP_HOST and BACKUP_STORAGE_PATH'],
+  ])('of type %s is refused without %s', (type, needed) => {
+    expect(failure(() => resolve('list', {}, { BACKUP_STORAGE_TYPE: type }))).toMatchObject({
       code: 'OPTION_INVALID',
-      message: "BACKUP_STORAGE_TYPE: 's3' needs S3_BACKUP_BUCKET to say where",
+      message: `BACKUP_STORAGE_TYPE: '${type}' needs ${needed} to say where`,
     });
   });
 
