@@ -72,6 +72,20 @@ test('what is sent is all in the words of Google, and the condition is signed', 
   await storage.close();
 });
 
+test('a writer without the right to delete stores each object once, and overwrites none', async () => {
+  await using strict = await startGcsServer(ceph);
+  strict.forbidDeletion();
+  const storage = openGcs(`gs://${await strict.makeBucket()}`, strict.options);
+  for (const name of ['a', 'b', 'c'])
+    expect(await storage.put(name, Buffer.from(name), { ifAbsent: true })).toBe('stored');
+  expect(await storage.put('a', Buffer.from('other'), { ifAbsent: true })).toBe('exists');
+  const denied = { code: 'STORAGE_DENIED', message: expect.stringContaining('storage.objects.delete') };
+  await expect(storage.put('a', Buffer.from('other'))).rejects.toMatchObject(denied);
+  await expect(storage.remove(['a'])).rejects.toMatchObject(denied);
+  expect(String(await storage.get('a'))).toBe('a');
+  await storage.close();
+});
+
 test('an HMAC key that is wrong or missing is named, its secret never', async () => {
   const bucket = await gcs.makeBucket();
   for (const wrong of [{ secret: 'not to be shown' }, { accessId: 'GOOGNONE', secret: 'not to be shown' }]) {

@@ -162,3 +162,15 @@ test('a writer without the right to delete takes backups, and a reader restores 
   await restoreInto(server, 'restored_by_reader', repository, { storage: as('rl'), create: true });
   await expectSame(server, 'shop', 'restored_by_reader');
 });
+
+test('a writer to Google who may neither delete nor overwrite takes backups, which restore', async () => {
+  await using strict = await startGcsServer(ceph);
+  strict.forbidDeletion();
+  const repository = `gs://${await strict.makeBucket()}`;
+  const storage = { gcs: strict.options };
+  await backUp(server, 'shop', repository, { storage });
+  const second = await backUp(server, 'shop', repository, { storage });
+  expect(second.reusedSegments).toBeGreaterThan(0);
+  await restoreInto(server, 'restored_from_google', repository, { storage, create: true });
+  await expectSame(server, 'shop', 'restored_from_google');
+});

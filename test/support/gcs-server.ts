@@ -14,6 +14,8 @@ export interface GcsServer extends AsyncDisposable {
   readonly requests: SeenRequest[];
   /** What pgkeep needs to reach it. */
   readonly options: { accessId: string; secret: string; endpoint: string };
+  /** From now on nobody may delete: Google's put of an object that exists needs that right too. */
+  forbidDeletion(): void;
   /** In Ceph; the name holds for both. */
   makeBucket(): Promise<string>;
 }
@@ -23,11 +25,12 @@ const secret = 'bGoa+V7g/yqDXvKRqq+JTFn4uQZbPiQJo4pf9RzJ';
 
 export async function startGcsServer(ceph: CephGateway): Promise<GcsServer> {
   const requests: SeenRequest[] = [];
+  const rights = { delete: true };
   const server = createServer({ keepAliveTimeout: 60_000 }, async (incoming, outgoing) => {
     const { method = '', url: path = '', headers } = incoming;
     requests.push({ method, path, headers: { ...headers } });
     outgoing.on('error', () => undefined);
-    await answer(incoming, outgoing, ceph).catch(() => outgoing.destroy());
+    await answer(incoming, outgoing, ceph, rights).catch(() => outgoing.destroy());
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -37,6 +40,9 @@ export async function startGcsServer(ceph: CephGateway): Promise<GcsServer> {
     port: address.port,
     requests,
     options: { accessId, secret, endpoint: `http://127.0.0.1:${address.port}` },
+    forbidDeletion() {
+      rights.delete = false;
+    },
     makeBucket: () => ceph.makeBucket(),
     async [Symbol.asyncDispose]() {
       server.close();
@@ -45,16 +51,22 @@ export async function startGcsServer(ceph: CephGateway): Promise<GcsServer> {
   };
 }
 
-async function answer(incoming: IncomingMessage, outgoing: ServerResponse, ceph: CephGateway): Promise<void> {
+async function answer(
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+  ceph: CephGateway,
+  rights: { delete: boolean },
+): Promise<void> {
   const body = await buffer(incoming);
-  const refusal = refuse(incoming, body);
-  if (refusal !== undefined) {
-    const [status, code, message] = refusal;
+  const say = ([status, code, message]: Refusal) => {
     const text = `<?xml version='1.0' encoding='UTF-8'?><Error><Code>${code}</Code><Message>${message}</Message></Error>`;
     outgoing.writeHead(status, { 'content-type': 'application/xml; charset=UTF-8' });
     outgoing.end(incoming.method === 'HEAD' ? undefined : text);
-    return;
-  }
+  };
+  const refusal = refuse(incoming, body);
+  if (refusal !== undefined) return say(refusal);
+  const denied: Refusal = [403, 'AccessDenied', 'Caller does not have storage.objects.delete access.'];
+  if (incoming.method === 'DELETE' && !rights.delete) return say(denied);
   const { method = '', url: path = '', headers } = incoming;
   // If-None-Match has no meaning for a put; of storage classes Ceph has but one.
   const onward: Record<string, string> = {
@@ -62,7 +74,8 @@ async function answer(incoming: IncomingMessage, outgoing: ServerResponse, ceph:
     'x-amz-content-sha256': sha256(body),
   };
   if (headers.range !== undefined) onward.range = headers.range;
-  if (headers['x-goog-if-generation-match'] === '0') onward['if-none-match'] = '*';
+  if (headers['x-goog-if-generation-match'] === '0' || (method === 'PUT' && !rights.delete))
+    onward['if-none-match'] = '*';
   onward['x-amz-date'] = compact(new Date());
   const authorization = sign(amazon, ceph.owner.accessKeyId, ceph.owner.secretAccessKey, {
     method,
@@ -77,15 +90,20 @@ async function answer(incoming: IncomingMessage, outgoing: ServerResponse, ceph:
   });
   request.end(body);
   const [response] = (await once(request, 'response')) as [IncomingMessage];
+  // Whether rights or conditions are looked at first is not documented: the worse is assumed.
+  if (response.statusCode === 412 && !rights.delete) return say(denied);
   outgoing.writeHead(response.statusCode ?? 500, response.headers);
   response.pipe(outgoing);
 }
 
-/** What Google does not take: status, code and message. */
+/** Status, code and message. */
+type Refusal = [number, string, string];
+
+/** What Google does not take. */
 function refuse(
   { method = '', url: path = '', headers: sent }: IncomingMessage,
   body: Buffer,
-): [number, string, string] | undefined {
+): Refusal | undefined {
   // The front end adds itself, and the signature is compared after that.
   const headers: Record<string, string> = { ...(sent as Record<string, string>) };
   if (headers['accept-encoding'] !== undefined) headers['accept-encoding'] += ',gzip(gfe)';
