@@ -86,6 +86,15 @@ test('a writer without the right to delete stores each object once, and overwrit
   await storage.close();
 });
 
+test('a probe finds that conditions are kept, and asks nothing that only Amazon has', async () => {
+  const storage = openGcs(`gs://${await gcs.makeBucket()}`, gcs.options);
+  expect(await storage.examine('scratch')).toEqual({
+    transport: { host: '127.0.0.1', isEncrypted: false },
+    conditionalPut: 'kept',
+  });
+  await storage.close();
+});
+
 test('an HMAC key that is wrong or missing is named, its secret never', async () => {
   const bucket = await gcs.makeBucket();
   for (const wrong of [{ secret: 'not to be shown' }, { accessId: 'GOOGNONE', secret: 'not to be shown' }]) {
