@@ -135,6 +135,11 @@ async function perform(
     outgoing.destroy();
     return;
   }
+  // A server that answers before it has read everything takes no more, and the next request waits behind the rest.
+  answer.once('end', () => {
+    incoming.unpipe(onward);
+    incoming.resume();
+  });
   answer.pipe(outgoing);
 }
 
