@@ -73,7 +73,9 @@ test('a store that does everything: no warning, what it took is measured, and no
   expect(report.counts).toEqual({ ok: report.checks.length, warning: 0, failure: 0, skipped: 0 });
   expect(report.repository).toBe(`s3://${bucket}/some/prefix`);
   expect(check(report, 'pages')?.message).toContain('1,100 objects is complete');
-  for (const value of Object.values(report.measured)) expect(value).toBeGreaterThan(0);
+  // What is done at once depends on how fast one alone was.
+  const { putAtOnceBytesPerSecond: _, getAtOnceBytesPerSecond: __, ...measured } = report.measured;
+  for (const value of Object.values(measured)) expect(value).toBeGreaterThan(0);
   expect(report.left).toEqual([]);
   expect(await keysIn(bucket)).toEqual([]);
 });
@@ -83,8 +85,8 @@ test('for people: a line for each check, the way to mend below it, nothing on st
   const { exitCode, out, err } = await runCli(['storage', 'probe'], { env, cwd });
   expect([exitCode, err]).toEqual([0, '']);
   expect(out).toMatch(/^ok {7}reachable +s3:\/\/bucket-\d+\/some\/prefix answers\n/);
-  expect(out).toMatch(/\nok +latency +a small object is stored in [\d.]+ ms, read in/);
-  expect(out).toMatch(/\nok +throughput +stores [\d.]+ .iB\/s, [\d.]+ .iB\/s with 4 at once; reads/);
+  expect(out).toMatch(/\nok +latency +a small object is stored in .+, read in/);
+  expect(out).toMatch(/\nok +throughput +stores [\d.]+ .iB\/s(, [\d.]+ .iB\/s with 4 at once)?; reads/);
   expect(out).toMatch(/\n\d+ checks: \d+ ok, 0 warnings, 0 failures, 0 skipped\n$/);
 });
 
