@@ -196,7 +196,7 @@ describe.concurrent.each(remotes)('$kind', ({ kind, kills, serverPort, place }) 
     await restoreInto(server, `${database}_restored`, repository, { storage, create: true });
     await expectSame(server, database, `${database}_restored`);
     await opened.close();
-  }, 300_000);
+  }, 900_000);
 });
 
 /** New rows for all large tables: each is larger than those that share segments, as its pages are mostly empty. */
