@@ -1,13 +1,8 @@
 // From the resolved options to what a storage takes.
 import type { StorageOptions } from '../storage/storage-options.ts';
-import type { OptionsOf } from './options/table.ts';
+import type { OptionsOf, StorageSetting } from './options/table.ts';
 
-type All = OptionsOf<'list'>;
-type Used = {
-  [N in keyof All as N extends `${'s3' | 'gcs' | 'azure' | 'sftp'}${string}` | 'limitUpload' | 'limitDownload'
-    ? N
-    : never]: All[N];
-};
+type Used = Pick<OptionsOf<'list'>, StorageSetting | 'limitUpload' | 'limitDownload'>;
 
 /** How the storage of a command's repository is reached. */
 export function storageOptions(options: Used): StorageOptions {

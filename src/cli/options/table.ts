@@ -921,12 +921,15 @@ export type OptionsOf<C extends CommandName> = {
   >;
 };
 
-/** Settings of a storage that a second repository can have of its own, by the kind of storage. */
-export const storageKinds = ['s3', 'azure', 'sftp'] as const;
+/** What options of storages begin with, by the kind of storage. */
+export const storageKinds = ['s3', 'gcs', 'azure', 'sftp'] as const;
 
-type StorageSetting = Exclude<
+/** With BACKUP_STORAGE_TYPE these say where a repository is, and nothing of how its storage is reached. */
+const storagePlaces = ['s3Bucket', 'gcsBucket', 'azureContainer', 'sftpHost'] as const;
+
+export type StorageSetting = Exclude<
   Extract<OptionName, `${(typeof storageKinds)[number]}${string}`>,
-  's3Bucket' | 'azureContainer'
+  (typeof storagePlaces)[number]
 >;
 
 /** How the storage of a second repository is reached. */
@@ -940,12 +943,11 @@ export const replicaSection = 'replica';
 
 /** The rows of these settings, in the order of the table. */
 export function replicaRows(): [StorageSetting, OptionRow][] {
-  return allOptions().filter(
-    (entry): entry is [StorageSetting, OptionRow] =>
-      storageKinds.some(kind => entry[0].startsWith(kind)) &&
-      entry[0] !== 's3Bucket' &&
-      entry[0] !== 'azureContainer',
-  );
+  return allOptions().filter((entry): entry is [StorageSetting, OptionRow] => isStorageSetting(entry[0]));
+}
+
+function isStorageSetting(name: OptionName): name is StorageSetting {
+  return storageKinds.some(kind => name.startsWith(kind)) && !storagePlaces.some(place => place === name);
 }
 
 /** The rows that a command takes, in the order of the table. */

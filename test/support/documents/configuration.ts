@@ -66,7 +66,7 @@ capitals and odd characters, \`schema.table\` names both.
 ## A second repository
 
 \`BACKUP_REPLICATE_TO\` names it for \`create\`, \`list\` and \`replicate\`, or \`repository\` in the section \`${replicaSection}\` of the configuration file. How its storage is
-reached can be said apart: every variable of the storages above exists with \`${replicaPrefix}\` in front as well, and every key of theirs in the section. As soon as one of a kind of storage (S3, Azure, SFTP)
+reached can be said apart: every variable of the storages above exists with \`${replicaPrefix}\` in front as well, and every key of theirs in the section. As soon as one of a kind of storage (S3, Google's, Azure, SFTP)
 is given there, all of that kind are taken from there; otherwise both repositories share them.
 
 ${replicaRows()
