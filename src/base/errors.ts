@@ -65,6 +65,10 @@ export const errorTable = {
     kind: 'repository',
     meaning: 'objects are whole, but what they hold is not what the manifest counts',
   },
+  OBJECT_LOCKED: {
+    kind: 'repository',
+    meaning: 'nobody can delete it before its lock in the storage is over (--lock-days)',
+  },
   OBJECT_EXISTS: { kind: 'repository', meaning: 'an object that must be new exists already' },
   STORAGE_UNREACHABLE: {
     kind: 'repository',

@@ -2,7 +2,8 @@
 import type { StorageOptions } from '../storage/storage-options.ts';
 import type { OptionsOf, StorageSetting } from './options/table.ts';
 
-type Used = Pick<OptionsOf<'list'>, StorageSetting | 'limitUpload' | 'limitDownload'>;
+type Used = Pick<OptionsOf<'list'>, StorageSetting | 'limitUpload' | 'limitDownload'> &
+  Partial<Pick<OptionsOf<'create'>, 'lockMode'> & Pick<OptionsOf<'restore'>, 'asOf'>>;
 
 /** How the storage of a command's repository is reached. */
 export function storageOptions(options: Used): StorageOptions {
@@ -12,7 +13,9 @@ export function storageOptions(options: Used): StorageOptions {
     ...(isLimited && {
       limits: { uploadBytesPerSecond: limitUpload, downloadBytesPerSecond: limitDownload },
     }),
+    ...(options.asOf && { asOf: options.asOf }),
     s3: {
+      lockMode: options.lockMode as NonNullable<StorageOptions['s3']>['lockMode'],
       endpoint: options.s3Endpoint,
       region: options.s3Region,
       profile: options.s3Profile,

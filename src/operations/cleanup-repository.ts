@@ -1,5 +1,6 @@
 // Deletes the backups that no rule of retention keeps, and what no backup needs any more.
 import { type ErrorData, errorToData, type PgkeepError, throwIfAborted } from '../base/errors.ts';
+import { backupLockedUntil } from '../repository/backup-lock.ts';
 import { storageNow } from '../repository/garbage.ts';
 import { collectGarbage, type GarbageCounts } from '../repository/garbage-collection.ts';
 import { findKnownDamage } from '../repository/known-damage.ts';
@@ -43,6 +44,8 @@ export interface CleanedBackup {
   stays: boolean;
   /** Why it stays or goes. */
   reason: string;
+  /** Of a backup that stays for this reason alone: when its lock ends. ISO 8601. */
+  lockedUntil?: string;
 }
 
 export interface CleanupRepositoryResult {
@@ -52,6 +55,8 @@ export interface CleanupRepositoryResult {
   backups: CleanedBackup[];
   /** Objects that nothing named and whose grace is over; with `dryRun` what would be deleted. */
   deleted: GarbageCounts;
+  /** Objects that would be deleted if nobody were kept from it, and when the last of their locks ends. ISO 8601. */
+  locked: GarbageCounts & { until: string | null };
   /** Objects that nothing names, and that a cleanup deletes once the grace is over. */
   candidates: GarbageCounts;
   /** What kept objects from being deleted, or cannot be read. */
@@ -118,6 +123,7 @@ async function cleanUp(
     dryRun,
     backups: decided.backups,
     deleted: collected.deleted,
+    locked: { ...collected.locked, until: collected.locked.until?.toISOString() ?? null },
     candidates: collected.candidates,
     problems: [...decided.damaged, ...collected.unreadable].map(errorToData),
     durationMs: Date.now() - startedAt,
@@ -147,9 +153,11 @@ async function decide(
     return { ...metadata, verified, damaged: knownDamage.has(metadata.id) };
   });
   const decisions = applyRetention(candidates, { keepDays, keepLast }, nowMs);
+  const described: CleanedBackup[] = [];
+  for (const decision of decisions) described.push(await describe(storage, decision));
   return {
     backups: [
-      ...decisions.map(describe),
+      ...described,
       ...damaged.map(({ id, error }) => ({
         id,
         database: null,
@@ -174,7 +182,14 @@ async function decide(
   };
 }
 
-function describe({ backup, stays, reason }: RetentionDecision): CleanedBackup {
+/** A backup that is locked stays whole, whatever the rules say. */
+async function describe(
+  storage: Storage,
+  { backup, stays, reason }: RetentionDecision,
+): Promise<CleanedBackup> {
   const { id, database, server = null, part, timestamp, complete } = backup;
-  return { id, database, server, ...(part !== undefined && { part }), timestamp, complete, stays, reason };
+  const of = { id, database, server, ...(part !== undefined && { part }), timestamp, complete };
+  const lockedUntil = stays ? undefined : (await backupLockedUntil(storage, id))?.toISOString();
+  if (lockedUntil === undefined) return { ...of, stays, reason };
+  return { ...of, stays: true, reason: `locked until ${lockedUntil}; ${reason}`, lockedUntil };
 }

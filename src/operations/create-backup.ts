@@ -35,6 +35,7 @@ import {
   readTarget,
 } from '../postgres/target.ts';
 import { newBackupId } from '../repository/backup-id.ts';
+import { type BackupLock, beginLock, lockDescriptor } from '../repository/backup-lock.ts';
 import { listedSegments } from '../repository/garbage.ts';
 import {
   type LeftOutEntry,
@@ -110,6 +111,8 @@ export interface CreateBackupOptions extends RunOptions {
   privateMetadata?: boolean;
   /** A folder with PostgreSQL's client programs; without it they are looked for in the usual places. */
   programs?: string | undefined;
+  /** Nobody can delete the backup, or what it needs, for so long; only in a storage that can lock objects. */
+  lockForMs?: number | undefined;
 }
 
 export interface CreateBackupResult {
@@ -137,6 +140,8 @@ export interface CreateBackupResult {
   /** Relations whose rows or definition are not in the backup, each with the reason. */
   leftOut: LeftOutEntry[];
   globals: { included: boolean; reason?: string };
+  /** ISO 8601; `null` without a lock. */
+  lockedUntil: string | null;
   /** How its copy in the second repository came about; `null` when there was to be none. */
   replica: ReplicaOutcome | null;
   /** What the run asked of the storage, until the backup was stored. */
@@ -170,6 +175,7 @@ export async function createBackup(options: CreateBackupOptions): Promise<Create
   requireInteger('compressionLevel', options.compressionLevel, { min: 1, max: 19 });
   requireInteger('lockTimeoutMs', options.lockTimeoutMs, durationLimits);
   requireInteger('maxBlockingMs', options.maxBlockingMs, durationLimits);
+  requireInteger('lockForMs', options.lockForMs, lockLimits);
   const { replicateTo, replicaStorage, signal } = options;
   const storage = await openStorage(options.repository, options.storage, signal);
   try {
@@ -219,6 +225,9 @@ async function withReplica(
     return { ...result, replica: { to, copied: false, objects: 0, bytes: 0, error: errorToData(error) } };
   }
 }
+
+/** What cannot be taken back has a limit: ten years. */
+const lockLimits = { min: 1, max: 3_650 * 86_400_000 };
 
 /** What an earlier backup that is no use to this one fails with. */
 const unreadable = new Set<ErrorCode>([
@@ -288,6 +297,7 @@ class Run {
   /** For looking at locks, outside the leader's transaction. */
   #monitor: pg.Client | undefined;
   #watcher: ServerWatch | undefined;
+  #lock: BackupLock | undefined;
 
   constructor(options: CreateBackupOptions, storage: OpenedStorage) {
     this.#options = options;
@@ -320,18 +330,22 @@ class Run {
   }
 
   async #create(): Promise<CreateBackupResult> {
+    const { lockForMs } = this.#options;
+    if (lockForMs !== undefined) this.#lock = await beginLock(this.#storage, lockForMs);
     const found = await this.#checkRepository();
     this.#emit({ type: 'phase', phase: 'connect', detail: describeTarget(this.#target) });
     const server = await this.#connect();
     const snapshot = await this.#takeSnapshot(server.facts);
     const globals = await this.#readGlobals(server.facts);
     const repository = found ?? (await Repository.create(this.#storage, this.#keyText() ?? null));
-    const key = await repository.newDataKey();
+    if (this.#lock !== undefined) await lockDescriptor(this.#storage, this.#lock);
+    const key = await repository.newDataKey(this.#lock?.sharedUntil);
     const store = new SegmentStore(
       repository,
       key,
       this.#options.compressionLevel ?? defaults.compressionLevel,
       await listedSegments(this.#storage),
+      this.#lock?.sharedUntil,
     );
     const earlier = await this.#learnEarlier(repository, store, server);
     const data = await this.#storeData(repository, store, key, server, snapshot, earlier);
@@ -341,9 +355,9 @@ class Run {
     await this.#endTransaction();
     this.#emit({ type: 'phase', phase: 'finish' });
     throwIfAborted(this.#signal);
-    const metadata = await publishBackup(repository, key, manifest, store, (checksum, manifestBytes) =>
-      this.#summarize(manifest, checksum, manifestBytes, repository),
-    );
+    const summarize = (checksum: string, manifestBytes: number) =>
+      this.#summarize(manifest, checksum, manifestBytes, repository);
+    const metadata = await publishBackup(repository, key, manifest, store, summarize, this.#lock);
     await this.#keepRecoveryKit();
     return this.#result(manifest, metadata, store);
   }
@@ -351,7 +365,7 @@ class Run {
   /** The backup is there by now: that it lacks its way out without pgkeep is told, and no reason to fail. */
   async #keepRecoveryKit(): Promise<void> {
     try {
-      await keepRecoveryKit(this.#storage);
+      await keepRecoveryKit(this.#storage, this.#lock);
     } catch (error) {
       this.#warn(
         `the recovery kit in the repository could not be kept up to date: ${errorToData(error).message}`,
@@ -828,6 +842,7 @@ class Run {
         'missing' in manifest.globals
           ? { included: false, reason: manifest.globals.missing }
           : { included: true },
+      lockedUntil: this.#lock?.until.toISOString() ?? null,
       replica: null,
       traffic: { ...this.#storage.traffic },
       warnings: this.#warnings,

@@ -3,7 +3,7 @@ import { PgkeepError } from '../base/errors.ts';
 import { isBackupId } from '../repository/backup-id.ts';
 import { findKnownDamage } from '../repository/known-damage.ts';
 import { metadataName } from '../repository/layout.ts';
-import { lastGood, removeBackup } from '../repository/remove-backup.ts';
+import { lastGood, removeBackup, requireUnlocked } from '../repository/remove-backup.ts';
 import { readAllMetadata } from '../repository/repository.ts';
 import { standsFor } from '../repository/series.ts';
 import { readVerifications } from '../repository/verification.ts';
@@ -35,7 +35,7 @@ export interface DeleteBackupResult {
   dryRun: boolean;
 }
 
-/** @throws PgkeepError REPOSITORY_NOT_FOUND, BACKUP_NOT_FOUND, LAST_GOOD_BACKUP, OBJECT_DAMAGED, INTERRUPTED. */
+/** @throws PgkeepError REPOSITORY_NOT_FOUND, BACKUP_NOT_FOUND, LAST_GOOD_BACKUP, OBJECT_LOCKED, OBJECT_DAMAGED, INTERRUPTED. */
 export async function deleteBackup(options: DeleteBackupOptions): Promise<DeleteBackupResult> {
   const { backup: id, force = false, dryRun = false } = options;
   if (!isBackupId(id)) {
@@ -69,6 +69,7 @@ export async function deleteBackup(options: DeleteBackupOptions): Promise<Delete
       .filter(other => other !== id && (!knownDamage.has(other) || knownDamage.has(id)));
     const wasLastGood = metadata?.complete === true && others.length === 0;
     if (wasLastGood && !force) throw lastGood(id);
+    await requireUnlocked(storage, id);
     if (!dryRun) await removeBackup(storage, id, force || metadata?.complete !== true ? [] : others);
     return {
       repository: storage.location,

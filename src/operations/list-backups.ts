@@ -1,5 +1,7 @@
 // Lists the backups of a repository, and of its replica if asked, from what can be read of them without a key.
 import { PgkeepError } from '../base/errors.ts';
+import { forEachAtOnce } from '../base/for-each-at-once.ts';
+import { backupLockedUntil } from '../repository/backup-lock.ts';
 import type { BackupMetadata } from '../repository/metadata.ts';
 import { readAllMetadata } from '../repository/repository.ts';
 import { readVerifications, type VerificationRecord } from '../repository/verification.ts';
@@ -27,6 +29,8 @@ export interface ListBackupsOptions extends RunOptions {
 export interface ListedBackup extends BackupMetadata {
   /** What its last verification found; `null` when there was none, or it was one of another manifest. */
   verified: VerificationSummary | null;
+  /** Until when nobody can delete it, ISO 8601; `null` when nothing keeps it. */
+  lockedUntil: string | null;
   inRepository: boolean;
   /** `null` when no replica was asked for, or it could not be listed. */
   inReplica: boolean | null;
@@ -53,9 +57,10 @@ export async function listBackups(options: ListBackupsOptions): Promise<ListedBa
   }
   const inReplica = there && new Set(there.map(({ metadata }) => metadata.id));
   return [...listed.values()]
-    .map(({ metadata, verified, inRepository }) => ({
+    .map(({ metadata, verified, lockedUntil, inRepository }) => ({
       ...metadata,
       verified,
+      lockedUntil,
       inRepository,
       inReplica: inReplica?.has(metadata.id) ?? null,
     }))
@@ -66,6 +71,7 @@ export async function listBackups(options: ListBackupsOptions): Promise<ListedBa
 interface Found {
   metadata: BackupMetadata;
   verified: VerificationSummary | null;
+  lockedUntil: string | null;
 }
 
 async function listReplica(options: ListBackupsOptions): Promise<Found[] | undefined> {
@@ -107,9 +113,15 @@ async function listPlace(
     }
     for (const { message, hint } of verified.damaged)
       onEvent?.({ type: 'warning', message, ...(hint !== undefined && { hint }) });
+    const locks = new Map<string, string>();
+    await forEachAtOnce(shown, async ({ id }) => {
+      const lockedUntil = await backupLockedUntil(storage, id);
+      if (lockedUntil !== undefined) locks.set(id, lockedUntil.toISOString());
+    });
     return shown.map(metadata => ({
       metadata,
       verified: summarize(verified.records.get(metadata.id), metadata),
+      lockedUntil: locks.get(metadata.id) ?? null,
     }));
   } finally {
     await storage.close();

@@ -1,4 +1,5 @@
 // Everything one backup's manifest says; needs the key of an encrypted repository.
+import { backupLockedUntil } from '../repository/backup-lock.ts';
 import type { LeftOutEntry } from '../repository/manifest.ts';
 import type { BackupMetadata } from '../repository/metadata.ts';
 import { findBackup, Repository } from '../repository/repository.ts';
@@ -22,6 +23,8 @@ export interface ShownBackup {
   metadata: BackupMetadata;
   /** What its last verification found; `null` when there was none, or it was one of another manifest. */
   verified: VerificationRecord | null;
+  /** Until when nobody can delete it, ISO 8601; `null` when nothing keeps it. */
+  lockedUntil: string | null;
   repository: string;
   serverVersion: string;
   toolVersion: string;
@@ -56,6 +59,7 @@ export async function showBackup(options: ShowBackupOptions): Promise<ShownBacku
     return {
       metadata,
       verified: record?.checksum === metadata.checksum ? record : null,
+      lockedUntil: (await backupLockedUntil(storage, metadata.id))?.toISOString() ?? null,
       repository: storage.location,
       serverVersion: manifest.server.version,
       toolVersion: manifest.tool,

@@ -2,6 +2,7 @@
 // how. It lies in the repository, so that the backups outlive pgkeep.
 import { readFile } from 'node:fs/promises';
 import { PgkeepError } from '../base/errors.ts';
+import type { BackupLock } from '../repository/backup-lock.ts';
 import { recoveryPageName, recoveryScriptName } from '../repository/layout.ts';
 import { inspectRepository } from '../repository/repository.ts';
 import { openStorage } from '../storage/open-storage.ts';
@@ -50,21 +51,29 @@ export async function writeRecoveryKit(options: WriteRecoveryKitOptions): Promis
   }
 }
 
-/** Writes what is missing or of an older version of the kit. @throws PgkeepError what the storage failed with. */
-export async function keepRecoveryKit(storage: Storage): Promise<RecoveryObject[]> {
+/**
+ * Writes what is missing or of an older version of the kit.
+ * @param lock nobody can remove the kit before then either.
+ * @throws PgkeepError what the storage failed with.
+ */
+export async function keepRecoveryKit(storage: Storage, lock?: BackupLock): Promise<RecoveryObject[]> {
   const wanted = await Promise.all(
     files.map(async ({ name, file }) => ({ name, bytes: await readFile(file) })),
   );
   const ours = Math.max(...wanted.map(({ bytes }) => kitNumber(bytes)));
   const objects: RecoveryObject[] = [];
   for (const { name, bytes } of wanted) {
-    const there = (await storage.stat(name)) === undefined ? undefined : await storage.get(name);
-    if (there?.equals(bytes)) objects.push({ name, state: 'current' });
-    else if (there !== undefined && kitNumber(there) > ours) objects.push({ name, state: 'newer' });
-    else {
-      await storage.put(name, bytes);
+    const object = await storage.stat(name);
+    const there = object === undefined ? undefined : await storage.get(name);
+    const isCurrent = there?.equals(bytes) === true;
+    if (there === undefined || !(isCurrent || kitNumber(there) > ours)) {
+      await storage.put(name, bytes, { lockedUntil: lock?.sharedUntil });
       objects.push({ name, state: there === undefined ? 'written' : 'replaced' });
+      continue;
     }
+    if (lock !== undefined && (object?.lockedUntil ?? 0) < lock.until)
+      await storage.locks?.extend(name, lock.sharedUntil);
+    objects.push({ name, state: isCurrent ? 'current' : 'newer' });
   }
   return objects;
 }

@@ -3,6 +3,7 @@
 import { PgkeepError, throwIfAborted } from '../base/errors.ts';
 import { forEachAtOnce } from '../base/for-each-at-once.ts';
 import { sealedHeadBytes, sealedKeyId } from '../crypto/seal.ts';
+import { type LockedObject, ObjectsLocked } from '../storage/objects-locked.ts';
 import type { Storage, StoredObject } from '../storage/storage.ts';
 import {
   findGarbage,
@@ -50,8 +51,15 @@ export interface GarbageCounts {
   bytes: number;
 }
 
+export interface LockedGarbage extends GarbageCounts {
+  /** When the last of their locks ends; `null` when there are none. */
+  until: Date | null;
+}
+
 export interface CollectedGarbage {
   deleted: GarbageCounts;
+  /** What was to be deleted, and nobody can delete yet; later cleanups find it again. */
+  locked: LockedGarbage;
   /** What stands in a list now and waits for the grace to pass. */
   candidates: GarbageCounts;
   /** Why segments and keys were left alone, if they were. */
@@ -61,6 +69,11 @@ export interface CollectedGarbage {
 }
 
 type Kind = keyof GarbageContents;
+
+interface Removal {
+  kind: Kind;
+  object: StoredObject;
+}
 
 interface DueList extends GarbageList {
   contents: ReturnType<typeof emptyContents>;
@@ -112,7 +125,10 @@ class Collection {
   readonly #candidates = noCounts();
   /** Manifests without metadata that were deleted, or would be. */
   readonly #gone = new Set<string>();
-  #removals: string[] = [];
+  /** Such as nobody can delete yet: what they name stays with them. */
+  readonly #lockedOrphans = new Set<string>();
+  readonly #locked: LockedGarbage = { ...noCounts(), until: null };
+  #removals: Removal[] = [];
   #listed = emptyList();
   /** A removal failed, and may still be carried out: the marks must stay. */
   #isUncertain = false;
@@ -166,11 +182,13 @@ class Collection {
       // A run that took its time may have ended by now.
       if (object === undefined || (await this.#storage.stat(metadataName(id))) !== undefined) continue;
       if (!this.#isDue('manifests', id, object)) continue;
+      const bytes = this.#options.dryRun ? undefined : await unlessGone(this.#storage.get(object.name));
       await this.#collect('manifests', id, object);
+      if ((await this.#removeNow()).length > 0) {
+        this.#lockedOrphans.add(id);
+        continue;
+      }
       this.#gone.add(id);
-      if (this.#options.dryRun) continue;
-      const bytes = await unlessGone(this.#storage.get(object.name));
-      await this.#removeNow();
       // It ended just then, and may have died before it could see what was done.
       if (bytes !== undefined && (await this.#storage.stat(metadataName(id))) !== undefined) {
         await this.#storage.put(object.name, bytes, { ifAbsent: true });
@@ -240,6 +258,7 @@ class Collection {
     }
     await this.#removeNow();
     for (const id of orphans) {
+      if (this.#lockedOrphans.has(id)) continue;
       const object = await this.#storage.stat(manifestName(id));
       if (object !== undefined) await this.#collect('manifests', id, object);
     }
@@ -248,8 +267,7 @@ class Collection {
   /** Deletes an object that nothing names, if its time has come, or sees to it that it stands in a list. */
   async #collect(kind: Kind, id: string, object: StoredObject): Promise<void> {
     if (this.#isDue(kind, id, object) && !this.#isNamedByOrphan(kind, id)) {
-      count(this.#deleted, kind, object);
-      this.#removals.push(object.name);
+      this.#removals.push({ kind, object });
       if (this.#removals.length >= removedAtOnce) await this.#removeNow();
       return;
     }
@@ -271,18 +289,44 @@ class Collection {
     return kind === 'keys' && this.#required.orphanKeys.has(id);
   }
 
-  async #removeNow(): Promise<void> {
-    const names = this.#removals;
+  /** @returns what stays, as it is locked. */
+  async #removeNow(): Promise<readonly LockedObject[]> {
+    const removals = this.#removals;
     this.#removals = [];
-    if (names.length === 0 || this.#options.dryRun) return;
+    if (removals.length === 0) return [];
+    const names = removals.map(({ object }) => object.name);
+    const locked = await (this.#options.dryRun ? this.#findLocked(names) : this.#removeUnlocked(names));
+    const ends = new Map(locked.map(({ name, lockedUntil }) => [name, lockedUntil]));
+    for (const { kind, object } of removals) {
+      const end = ends.get(object.name);
+      count(end === undefined ? this.#deleted : this.#locked, kind, object);
+      const { until } = this.#locked;
+      if (end !== undefined && (until === null || until < end)) this.#locked.until = end;
+    }
+    return locked;
+  }
+
+  async #removeUnlocked(names: readonly string[]): Promise<readonly LockedObject[]> {
     throwIfAborted(this.#options.signal);
     for (const { isMarkedBy } of this.#due) await isMarkedBy?.require();
     try {
-      await this.#storage.remove(names);
+      await this.#storage.remove(names, { unlessLocked: true });
+      return [];
     } catch (error) {
+      if (error instanceof ObjectsLocked) return error.objects;
       this.#isUncertain = true;
       throw error;
     }
+  }
+
+  async #findLocked(names: readonly string[]): Promise<LockedObject[]> {
+    const locked: LockedObject[] = [];
+    if (this.#storage.locks === undefined) return locked;
+    await forEachAtOnce(names, async name => {
+      const lockedUntil = (await this.#storage.stat(name))?.lockedUntil;
+      if (lockedUntil !== undefined) locked.push({ name, lockedUntil });
+    });
+    return locked;
   }
 
   async #writeList(): Promise<void> {
@@ -310,6 +354,7 @@ class Collection {
   result(): CollectedGarbage {
     return {
       deleted: this.#deleted,
+      locked: this.#locked,
       candidates: this.#candidates,
       unreadable: this.#required.unreadable,
       busyLists: this.#busyLists,

@@ -1,5 +1,6 @@
 // The last steps of a run that stored or copied a backup: manifest, metadata, and after each a look at the cleanups.
 import type { DataKey } from '../crypto/seal.ts';
+import { type BackupLock, lockParts } from './backup-lock.ts';
 import { type Needed, requireManifestStays, requireNotCollected } from './garbage.ts';
 import { manifestName, metadataName } from './layout.ts';
 import type { Manifest } from './manifest.ts';
@@ -10,6 +11,7 @@ import type { SegmentStore } from './segment-store.ts';
 /**
  * Stores manifest and metadata; from then on the backup exists.
  * @param summarize makes the metadata, given checksum and size of the manifest's object.
+ * @param lock the backup is locked before it exists.
  * @throws PgkeepError CLEANUP_CONFLICT when a cleanup deletes something that the backup needs; it then does not exist.
  */
 export async function publishBackup(
@@ -18,6 +20,7 @@ export async function publishBackup(
   manifest: Manifest,
   store: SegmentStore,
   summarize: (checksum: string, manifestBytes: number) => BackupMetadata,
+  lock?: BackupLock,
 ): Promise<BackupMetadata> {
   const { storage } = repository;
   const { backup } = manifest;
@@ -26,13 +29,15 @@ export async function publishBackup(
     const keys = new Set(manifest.keys);
     if (key !== null) keys.add(key.id);
     await requireNotCollected(repository, { backup, segments: store.used, keys });
+    // Not earlier, so that a run which ends here leaves nothing locked that it did not store.
+    if (lock !== undefined) await lockParts(storage, lock, backup, keys, store.lockedTooShort(lock.until));
   } catch (error) {
     // What cannot be taken back names nothing that exists, and is collected.
     await storage.remove([manifestName(backup)]).catch(() => undefined);
     throw error;
   }
   const metadata = summarize(checksum, storedBytes);
-  await repository.writeMetadata(metadata);
+  await repository.writeMetadata(metadata, lock?.until);
   try {
     await requireManifestStays(storage, backup);
   } catch (error) {

@@ -1,12 +1,21 @@
 // Deletes one backup. What only it named becomes garbage, which cleanups collect.
 import { PgkeepError } from '../base/errors.ts';
+import { ObjectsLocked } from '../storage/objects-locked.ts';
 import type { Storage } from '../storage/storage.ts';
+import { backupLockedUntil } from './backup-lock.ts';
 import { manifestName, metadataName, verifiedName } from './layout.ts';
+
+/** @throws ObjectsLocked when metadata or manifest are locked: then the backup stays whole. */
+export async function requireUnlocked(storage: Storage, id: string): Promise<void> {
+  const lockedUntil = await backupLockedUntil(storage, id);
+  if (lockedUntil !== undefined) throw new ObjectsLocked([{ name: metadataName(id), lockedUntil }]);
+}
 
 /**
  * Deletes metadata, verification and manifest, in this order: a backup without metadata does not exist.
  * @param others good backups that stand for it. When somebody deletes the last of them at the same moment, this one is
  * put back. None: it is deleted whatever happens.
+ * To be called for backups that are not locked.
  * @throws PgkeepError LAST_GOOD_BACKUP; BACKUP_NOT_FOUND when somebody deleted it meanwhile.
  */
 export async function removeBackup(storage: Storage, id: string, others: readonly string[]): Promise<void> {
@@ -16,14 +25,14 @@ export async function removeBackup(storage: Storage, id: string, others: readonl
     throw error;
   });
   if (metadata !== undefined) {
-    await storage.remove([name]);
+    await storage.remove([name], { unlessLocked: true });
     if (others.length > 0 && !(await isAnyThere(storage, others))) {
       await storage.put(name, metadata, { ifAbsent: true });
       throw lastGood(id);
     }
   }
   await storage.remove([verifiedName(id)]);
-  await storage.remove([manifestName(id)]);
+  await storage.remove([manifestName(id)], { unlessLocked: true });
 }
 
 export function lastGood(id: string): PgkeepError {

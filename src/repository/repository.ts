@@ -183,8 +183,11 @@ export class Repository {
     return theirs;
   }
 
-  /** A fresh data key for one run, stored wrapped before it is used; `null` without encryption. */
-  async newDataKey(): Promise<DataKey | null> {
+  /**
+   * A fresh data key for one run, stored wrapped before it is used; `null` without encryption.
+   * @param lockedUntil nobody can remove it before then.
+   */
+  async newDataKey(lockedUntil?: Date): Promise<DataKey | null> {
     if (this.#userKey === null) return null;
     const key: DataKey = { id: randomBytes(16).toString('hex'), bytes: randomBytes(32) };
     const object: KeyObject = {
@@ -193,7 +196,7 @@ export class Repository {
       created: new Date().toISOString(),
       recipients: [wrapKey(key.bytes, this.#userKey, wrapContext(this.id, keyName(key.id)))],
     };
-    await this.storage.put(keyName(key.id), jsonObject(object), { ifAbsent: true });
+    await this.storage.put(keyName(key.id), jsonObject(object), { ifAbsent: true, lockedUntil });
     this.#dataKeys.set(key.id, Promise.resolve(key));
     return key;
   }
@@ -311,11 +314,11 @@ export class Repository {
     return manifest;
   }
 
-  /** Stores the metadata; from then on the backup exists. */
-  async writeMetadata(metadata: BackupMetadata): Promise<void> {
+  /** Stores the metadata; from then on the backup exists. @param lockedUntil nobody can remove them before then. */
+  async writeMetadata(metadata: BackupMetadata, lockedUntil?: Date): Promise<void> {
     const name = metadataName(metadata.id);
-    if ((await this.storage.put(name, jsonObject(metadata), { ifAbsent: true })) === 'exists')
-      throw existsAlready(name);
+    const outcome = await this.storage.put(name, jsonObject(metadata), { ifAbsent: true, lockedUntil });
+    if (outcome === 'exists') throw existsAlready(name);
   }
 
   async #loadDataKey(id: string): Promise<DataKey> {

@@ -15,6 +15,8 @@ interface KnownSegment {
   storedBytes: number;
   /** Whether this run stored it. */
   isNew: boolean;
+  /** As far as it is known. */
+  lockedUntil?: Date | undefined;
 }
 
 export interface SegmentTotals {
@@ -30,6 +32,8 @@ export class SegmentStore {
   readonly #level: number;
   /** Segments that a cleanup may have in mind: stored once more when they are used. */
   readonly #listed: Pick<SegmentIdSet, 'has'>;
+  /** Until when segments that are stored are locked. */
+  readonly #lockedUntil: Date | undefined;
   /** Segments that an earlier manifest names: taken over without reading them. */
   readonly #known = new Map<string, KnownSegment>();
   /** Segments this backup uses, counted once each. */
@@ -40,17 +44,22 @@ export class SegmentStore {
   /** Segments on their way to the storage. */
   readonly #puts = new Map<string, Promise<SegmentRef>>();
 
-  /** @param listed segments in the garbage lists there are. */
+  /**
+   * @param listed segments in the garbage lists there are.
+   * @param lockedUntil nobody can remove what is stored before then.
+   */
   constructor(
     repository: Repository,
     key: DataKey | null,
     level: number,
     listed: Pick<SegmentIdSet, 'has'> = new Set<string>(),
+    lockedUntil?: Date,
   ) {
     this.#repository = repository;
     this.#key = key;
     this.#level = level;
     this.#listed = listed;
+    this.#lockedUntil = lockedUntil;
   }
 
   /** Ids of the data keys of all segments used so far; a SegmentRef's `key` is an index into this. */
@@ -61,6 +70,13 @@ export class SegmentStore {
   /** Ids of all segments used so far. */
   get used(): Iterable<string> {
     return this.#used.keys();
+  }
+
+  /** Ids of the segments used so far that are not known to be locked for as long. */
+  *lockedTooShort(until: Date): Iterable<string> {
+    for (const [id, { lockedUntil }] of this.#used) {
+      if (lockedUntil === undefined || lockedUntil < until) yield id;
+    }
   }
 
   get totals(): SegmentTotals {
@@ -94,23 +110,23 @@ export class SegmentStore {
     const used = this.#used.get(id);
     if (used !== undefined) return this.#use(id, used);
     const known = this.#known.get(id);
-    if (known !== undefined && !this.#listed.has(id) && (await this.#isAsKnown(id, known))) {
-      return this.#use(id, known);
-    }
-    return this.#adopt(id);
+    const found = known === undefined || this.#listed.has(id) ? undefined : await this.#findKnown(id, known);
+    return found === undefined ? this.#adopt(id) : this.#use(id, found);
   }
 
-  /** Whether the segment has the size, and by its header the key, that it had for the manifest that names it. */
-  async #isAsKnown(id: string, known: KnownSegment): Promise<boolean> {
+  /** The segment, when it has the size, and by its header the key, that it had for the manifest that names it. */
+  async #findKnown(id: string, known: KnownSegment): Promise<KnownSegment | undefined> {
     const name = segmentName(id);
     const { storage } = this.#repository;
     const object = await storage.stat(name);
-    if (object?.sizeBytes !== known.storedBytes) return false;
+    if (object?.sizeBytes !== known.storedBytes) return undefined;
     try {
-      return sealedKeyId(name, await storage.get(name, { firstBytes: sealedHeadBytes })) === known.keyId;
+      const head = await storage.get(name, { firstBytes: sealedHeadBytes });
+      if (sealedKeyId(name, head) !== known.keyId) return undefined;
+      return { ...known, lockedUntil: object.lockedUntil };
     } catch (error) {
       if (!isLoss(error)) throw error;
-      return false;
+      return undefined;
     }
   }
 
@@ -133,16 +149,18 @@ export class SegmentStore {
       plainBytes,
       storedBytes: object.length,
       isNew: true,
+      lockedUntil: this.#lockedUntil,
     };
+    const lock = { lockedUntil: this.#lockedUntil };
     if (!this.#damaged.has(id)) {
-      const outcome = await this.#repository.storage.put(name, object, { ifAbsent: true });
+      const outcome = await this.#repository.storage.put(name, object, { ifAbsent: true, ...lock });
       if (outcome === 'stored') return this.#use(id, own);
       // Another run stored it meanwhile.
       const adopted = await this.#adopt(id);
       if (adopted !== undefined) return adopted;
     }
     // Replaced in one step: between removing and putting, what another run stored could be removed.
-    await this.#repository.storage.put(name, object);
+    await this.#repository.storage.put(name, object, lock);
     return this.#use(id, own);
   }
 
@@ -189,7 +207,7 @@ export class SegmentStore {
       const plain = openSegment(id, object, await this.#repository.keyOf(name, object), secret);
       const keyId = sealedKeyId(name, object);
       // Newer than the list from now on, so that a cleanup keeps it although no manifest names it yet.
-      if (this.#listed.has(id)) await storage.put(name, object);
+      if (this.#listed.has(id)) await storage.put(name, object, { lockedUntil: this.#lockedUntil });
       return this.#use(id, { keyId, plainBytes: plain.length, storedBytes: object.length, isNew: false });
     } catch (error) {
       if (!isLoss(error)) throw error;

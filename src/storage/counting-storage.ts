@@ -1,5 +1,5 @@
 // Counts what is asked of a storage, repetitions included.
-import type { GetOptions, PutOptions, Storage, StoredObject } from './storage.ts';
+import type { GetOptions, ObjectLocks, PutOptions, RemoveOptions, Storage, StoredObject } from './storage.ts';
 
 /** What went to and fro; calls that failed count as requests, and their bytes as sent. */
 export interface Traffic {
@@ -13,11 +13,23 @@ export interface Traffic {
 export class CountingStorage implements Storage {
   readonly location: string;
   readonly traffic: Traffic = { requests: 0, sentBytes: 0, receivedBytes: 0 };
+  readonly locks: ObjectLocks | undefined;
   readonly #inner: Storage;
 
   constructor(inner: Storage) {
     this.location = inner.location;
     this.#inner = inner;
+    const { locks } = inner;
+    this.locks = locks && {
+      check: () => {
+        this.traffic.requests++;
+        return locks.check();
+      },
+      extend: (name, until) => {
+        this.traffic.requests++;
+        return locks.extend(name, until);
+      },
+    };
   }
 
   put(name: string, bytes: Buffer, options?: PutOptions): Promise<'stored' | 'exists'> {
@@ -43,9 +55,9 @@ export class CountingStorage implements Storage {
     return this.#inner.list(prefix);
   }
 
-  remove(names: readonly string[]): Promise<void> {
+  remove(names: readonly string[], options?: RemoveOptions): Promise<void> {
     this.traffic.requests += names.length;
-    return this.#inner.remove(names);
+    return this.#inner.remove(names, options);
   }
 
   close(): Promise<void> {

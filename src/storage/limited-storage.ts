@@ -2,7 +2,7 @@
 // is sent as fast as the line allows, and the next has to wait until the time of those before it is used up.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { throwIfAborted } from '../base/errors.ts';
-import type { GetOptions, PutOptions, Storage, StoredObject } from './storage.ts';
+import type { GetOptions, ObjectLocks, PutOptions, RemoveOptions, Storage, StoredObject } from './storage.ts';
 
 export interface BandwidthLimits {
   uploadBytesPerSecond?: number | undefined;
@@ -11,6 +11,7 @@ export interface BandwidthLimits {
 
 export class LimitedStorage implements Storage {
   readonly location: string;
+  readonly locks: ObjectLocks | undefined;
   readonly #inner: Storage;
   readonly #upload: Pace;
   readonly #download: Pace;
@@ -20,6 +21,7 @@ export class LimitedStorage implements Storage {
   /** @param signal ends the waiting. */
   constructor(inner: Storage, limits: BandwidthLimits, signal?: AbortSignal) {
     this.location = inner.location;
+    this.locks = inner.locks;
     this.#inner = inner;
     this.#upload = new Pace(limits.uploadBytesPerSecond ?? Number.POSITIVE_INFINITY, signal);
     this.#download = new Pace(limits.downloadBytesPerSecond ?? Number.POSITIVE_INFINITY, signal);
@@ -51,8 +53,8 @@ export class LimitedStorage implements Storage {
     return this.#inner.list(prefix);
   }
 
-  remove(names: readonly string[]): Promise<void> {
-    return this.#inner.remove(names);
+  remove(names: readonly string[], options?: RemoveOptions): Promise<void> {
+    return this.#inner.remove(names, options);
   }
 
   close(): Promise<void> {

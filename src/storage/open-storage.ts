@@ -53,6 +53,11 @@ async function openBackend(
   signal: AbortSignal | undefined,
 ): Promise<Storage> {
   const scheme = /^([a-z][a-z0-9+.-]+):\/\//i.exec(address)?.[1]?.toLowerCase();
+  if (options.asOf !== undefined && scheme !== 's3') {
+    throw new PgkeepError('OPTION_INVALID', `${address} cannot be seen as it was at another time`, {
+      hint: 'leave out --as-of: it is for S3 buckets that keep versions',
+    });
+  }
   switch (scheme) {
     case undefined:
       return new LocalStorage(address);
@@ -60,7 +65,7 @@ async function openBackend(
       return new LocalStorage(decodeURIComponent(new URL(address).pathname));
     case 's3': {
       const { S3Storage } = await import('./s3/s3-storage.ts');
-      return new S3Storage(address, options.s3, signal);
+      return new S3Storage(address, options.s3, signal, undefined, undefined, options.asOf);
     }
     case 'gs': {
       const { openGcs } = await import('./s3/open-gcs.ts');

@@ -1,14 +1,22 @@
 // A storage that nothing can be written to: a run that only reads, or a dry run, cannot change a repository by a mistake.
 import { PgkeepError } from '../base/errors.ts';
-import type { GetOptions, Storage, StoredObject } from './storage.ts';
+import type { GetOptions, ObjectLocks, Storage, StoredObject } from './storage.ts';
 
 export class ReadOnlyStorage implements Storage {
   readonly location: string;
+  readonly locks: ObjectLocks | undefined;
   readonly #inner: Storage;
 
   constructor(inner: Storage) {
     this.location = inner.location;
     this.#inner = inner;
+    const { locks } = inner;
+    this.locks = locks && {
+      check: () => locks.check(),
+      extend: async name => {
+        throw this.#refusal(`lock ${name} in`);
+      },
+    };
   }
 
   /** @throws PgkeepError INTERNAL. */

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PgkeepError, throwIfAborted } from '../base/errors.ts';
 import { PagedListing } from './paged-listing.ts';
-import type { GetOptions, PutOptions, Storage, StoredObject } from './storage.ts';
+import type { GetOptions, ObjectLocks, PutOptions, RemoveOptions, Storage, StoredObject } from './storage.ts';
 import { TransientError } from './transient-error.ts';
 
 export interface RetryPolicy {
@@ -24,6 +24,7 @@ const defaultPolicy: RetryPolicy = {
 
 export class RetryingStorage implements Storage {
   readonly location: string;
+  readonly locks: ObjectLocks | undefined;
   readonly #inner: Storage;
   readonly #signal: AbortSignal | undefined;
   readonly #policy: RetryPolicy;
@@ -35,6 +36,11 @@ export class RetryingStorage implements Storage {
     this.#inner = inner;
     this.#signal = signal;
     this.#policy = policy;
+    const { locks } = inner;
+    this.locks = locks && {
+      check: () => this.#patiently(() => locks.check()),
+      extend: (name, until) => this.#patiently(() => locks.extend(name, until)),
+    };
   }
 
   /**
@@ -75,8 +81,8 @@ export class RetryingStorage implements Storage {
     }
   }
 
-  remove(names: readonly string[]): Promise<void> {
-    return this.#patiently(() => this.#inner.remove(names));
+  remove(names: readonly string[], options?: RemoveOptions): Promise<void> {
+    return this.#patiently(() => this.#inner.remove(names, options));
   }
 
   close(): Promise<void> {

@@ -5,6 +5,8 @@ import type { BandwidthLimits } from './limited-storage.ts';
 
 export interface StorageOptions {
   limits?: BandwidthLimits | undefined;
+  /** Shows what was there then, and writes nothing; only in a bucket that keeps versions. */
+  asOf?: Date | undefined;
   s3?: S3Options | undefined;
   gcs?: GcsOptions | undefined;
   azure?: AzureOptions | undefined;
@@ -33,6 +35,8 @@ export interface S3Options {
   tags?: readonly string[] | undefined;
   /** Whether requests carry checksums that S3 does not ask for; many stores that are not AWS refuse them. */
   checksums?: 'when-required' | 'when-supported' | undefined;
+  /** Of objects that are locked: `compliance` (the default) until their time for everybody, `governance` but for who may bypass it. */
+  lockMode?: 'compliance' | 'governance' | undefined;
 }
 
 /** An HMAC key of a service account, as `gcloud storage hmac create` makes it. */

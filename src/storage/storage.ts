@@ -16,11 +16,15 @@ export interface StoredObject {
   sizeBytes: number;
   /** By the storage's clock, which may tell no more than whole seconds (rounded down); the same from stat and list. */
   modified: Date;
+  /** Until when nobody can remove it. Told by `stat` alone, and only while the lock lasts by the storage's clock. */
+  lockedUntil?: Date;
 }
 
 export interface PutOptions {
   /** Do nothing when the object exists. */
   ifAbsent?: boolean;
+  /** Nobody can remove the object before then. Only where the storage has {@link Storage.locks}. */
+  lockedUntil?: Date | undefined;
 }
 
 export interface GetOptions {
@@ -46,6 +50,26 @@ export interface StorageFacts {
   keepsVersions?: boolean;
 }
 
+export interface RemoveOptions {
+  /** What is locked stays as it is: else a storage that keeps versions hides it from everybody. */
+  unlessLocked?: boolean;
+}
+
+/** What a storage can do that keeps objects from being removed, by whomever. */
+export interface ObjectLocks {
+  /**
+   * @returns the time by the storage's clock, which decides when locks end.
+   * @throws PgkeepError STORAGE_UNFIT when objects cannot be locked here after all, with what is missing; STORAGE_DENIED.
+   */
+  check(): Promise<Date>;
+
+  /**
+   * Locks an object until then at least; a lock that lasts longer stays.
+   * @throws PgkeepError OBJECT_MISSING, STORAGE_DENIED; STORAGE_UNFIT when the storage forgot it at once.
+   */
+  extend(name: string, until: Date): Promise<void>;
+}
+
 export interface Storage {
   /** Where this is, in a form that may be shown: no secrets. */
   readonly location: string;
@@ -69,8 +93,14 @@ export interface Storage {
   /** Every object whose name begins with `prefix` (which ends at a slash or is empty), in no particular order. */
   list(prefix: string): AsyncIterable<StoredObject>;
 
-  /** Removes objects; those that are not there are passed over. */
-  remove(names: readonly string[]): Promise<void>;
+  /**
+   * Removes objects; those that are not there are passed over.
+   * @throws ObjectsLocked with `unlessLocked`, once the others are removed; STORAGE_DENIED also when locks may not be seen.
+   */
+  remove(names: readonly string[], options?: RemoveOptions): Promise<void>;
+
+  /** Only where a storage may be able to lock objects. */
+  readonly locks?: ObjectLocks | undefined;
 
   /** How many bytes can still be stored, where there is a limit that can be asked for; `undefined` when nobody tells it. */
   freeBytes?(): Promise<number | undefined>;

@@ -1,6 +1,6 @@
 // Storage in S3 keeps the contract, on real servers: Ceph's gateway, which has all that S3 has, and Swift, which does not.
 
-import { afterAll, beforeAll } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { S3Storage } from '../../src/storage/s3/s3-storage.ts';
 import { type CephGateway, cephStartMs, startCephGateway } from '../support/ceph-gateway.ts';
 import { type SwiftServer, startSwiftServer } from '../support/swift-server.ts';
@@ -37,3 +37,17 @@ async function openIn(server: CephGateway | SwiftServer) {
 
 describeStorage('S3: Ceph', () => openIn(ceph));
 describeStorage('S3: Swift', () => openIn(swift), { oneWinner: true });
+
+test('S3: Swift cannot lock objects, says so before anything is stored, and is caught when it forgets a lock', async () => {
+  await using under = await openIn(swift);
+  const { storage } = under;
+  const until = new Date(Date.now() + 3_600_000);
+  const unfit = { code: 'STORAGE_UNFIT' };
+  await expect(storage.locks?.check()).rejects.toMatchObject(unfit);
+  await expect(storage.put('object', Buffer.from('x'), { lockedUntil: until })).rejects.toMatchObject(unfit);
+  // It takes what should lock an object for new contents.
+  await expect(storage.locks?.extend('object', until)).rejects.toMatchObject(unfit);
+  expect(String(await storage.get('object'))).toBe('x');
+  await storage.remove(['object'], { unlessLocked: true });
+  expect(await storage.stat('object')).toBeUndefined();
+});

@@ -9,7 +9,13 @@ import { LocalStorage } from '../../src/storage/local/local-storage.ts';
 import { openStorage, openStorageToRead } from '../../src/storage/open-storage.ts';
 import { PagedListing } from '../../src/storage/paged-listing.ts';
 import { RetryingStorage } from '../../src/storage/retrying-storage.ts';
-import type { PutOptions, Storage, StoredObject } from '../../src/storage/storage.ts';
+import type {
+  ObjectLocks,
+  PutOptions,
+  RemoveOptions,
+  Storage,
+  StoredObject,
+} from '../../src/storage/storage.ts';
 import { TransientError } from '../../src/storage/transient-error.ts';
 import { makeTempFolder } from '../support/temp-folder.ts';
 import { describeStorage } from './storage.ts';
@@ -239,4 +245,46 @@ test('what was opened to be read gives all that is there, counts it, and changes
   expect(storage.traffic).toEqual({ requests: 4, sentBytes: 0, receivedBytes: 8 });
   expect(await names(new LocalStorage(folder.path), '')).toEqual(['a/object']);
   expect(String(await storage.get('a/object'))).toBe('contents');
+});
+
+/** A folder that takes note of what it is asked about locks. */
+class LockingFolder extends LocalStorage {
+  readonly asked: unknown[] = [];
+  readonly locks: ObjectLocks = {
+    check: async () => {
+      this.asked.push('check');
+      return new Date(0);
+    },
+    extend: async (...args) => {
+      this.asked.push(args);
+    },
+  };
+
+  override async put(name: string, bytes: Buffer, options?: PutOptions): Promise<'stored' | 'exists'> {
+    this.asked.push([name, options]);
+    return await super.put(name, bytes, options);
+  }
+
+  override async remove(names: readonly string[], options?: RemoveOptions): Promise<void> {
+    this.asked.push([names, options]);
+    await super.remove(names);
+  }
+}
+
+test.each(Object.entries(wrappers))('what concerns locks passes through: %s', async (_, wrap) => {
+  await using folder = makeTempFolder('storage');
+  const locking = new LockingFolder(folder.path);
+  const storage = wrap(locking);
+  const until = new Date(1);
+  expect(await storage.locks?.check()).toEqual(new Date(0));
+  await storage.put('object', Buffer.alloc(1), { lockedUntil: until });
+  await storage.locks?.extend('object', until);
+  await storage.remove(['object'], { unlessLocked: true });
+  expect(locking.asked).toEqual([
+    'check',
+    ['object', { lockedUntil: until }],
+    ['object', until],
+    [['object'], { unlessLocked: true }],
+  ]);
+  expect(wrap(new LocalStorage(folder.path)).locks).toBeUndefined();
 });

@@ -15,7 +15,12 @@ import { waitFor } from './processes.ts';
 import { makeTempFolder } from './temp-folder.ts';
 
 /** What a bucket's policy may allow a user. */
-export type S3Action = 's3:ListBucket' | 's3:GetObject' | 's3:PutObject' | 's3:DeleteObject';
+export type S3Action =
+  | 's3:ListBucket'
+  | 's3:GetObject'
+  | 's3:PutObject'
+  | 's3:DeleteObject'
+  | 's3:GetBucketObjectLockConfiguration';
 
 export interface S3Policy {
   Version: string;
@@ -43,7 +48,7 @@ export interface CephGateway extends AsyncDisposable {
   /** For what tests do to buckets behind pgkeep's back. */
   readonly client: S3Client;
   /** Makes a bucket with a name of its own; the guest may do these things in it, or what a policy for `my-bucket` allows. */
-  makeBucket(guestMay?: readonly S3Action[] | S3Policy): Promise<string>;
+  makeBucket(guestMay?: readonly S3Action[] | S3Policy, options?: { objectLock?: boolean }): Promise<string>;
   /** What pgkeep needs to reach the gateway, as the owner unless another is named; through another port if one is given. */
   options(as?: S3User, port?: number): S3Options;
   /** Ends it; what it held is gone. */
@@ -72,9 +77,9 @@ export async function startCephGateway(): Promise<CephGateway> {
     owner,
     guest,
     client,
-    async makeBucket(guestMay = []) {
+    async makeBucket(guestMay = [], { objectLock = false } = {}) {
       const bucket = `bucket-${++buckets}`;
-      await client.send(new CreateBucketCommand({ Bucket: bucket }));
+      await client.send(new CreateBucketCommand({ Bucket: bucket, ObjectLockEnabledForBucket: objectLock }));
       const policy = 'Statement' in guestMay ? guestMay : policyOf(guestMay);
       // Attached to the bucket, a policy has to say whom it is about.
       const guests = { Principal: { AWS: ['arn:aws:iam:::user/guest'] } };

@@ -92,6 +92,11 @@ export function summaryText(result: CleanupRepositoryResult, style: Style): stri
       `and ${objectsText(result.deleted)} that no backup needed, in ${formatDuration(result.durationMs)}`,
     `waiting until the grace is over: ${objectsText(result.candidates)}`,
   ];
+  const { until, ...locked } = result.locked;
+  if (until !== null)
+    lines.push(
+      `kept until ${formatTime(until)} UTC at the latest, as they are locked: ${objectsText(locked)}`,
+    );
   if (result.problems.length > 0) {
     lines.push(
       `${style.red('left alone')} because of ${formatQuantity(result.problems.length, 'problem')}:`,

@@ -15,6 +15,7 @@ import { type Progress, startProgress } from '../output/progress.ts';
 import { reportError } from '../output/report.ts';
 import { type Style, styleFor } from '../output/style.ts';
 import { singleLine } from '../output/table.ts';
+import { formatTime } from '../output/time.ts';
 import { storageOptions } from '../storage-options.ts';
 import { FailureAfterResult, type Invocation } from './command.ts';
 
@@ -50,6 +51,7 @@ function operationOptions(
     environment,
     repository: options.repository,
     storage: storageOptions(options),
+    lockForMs: options.lockDays === undefined ? undefined : options.lockDays * dayMs,
     replicateTo: options.replicateTo ?? options.replica,
     replicaStorage: storageOptions({ ...options, ...replica }),
     encryptionKey,
@@ -89,6 +91,8 @@ export function replicaFailure(
   );
 }
 
+const dayMs = 86_400_000;
+
 /** Lines of what is missing from a backup; more are counted. */
 const namedMissing = 100;
 
@@ -125,5 +129,7 @@ export function createdText(result: CreateBackupResult, style: Style): string {
   if (!result.globals.included) {
     lines.push(`roles were not included${result.globals.reason ? `: ${result.globals.reason}` : ''}`);
   }
+  if (result.lockedUntil !== null)
+    lines.push(`locked: nobody can delete it before ${formatTime(result.lockedUntil)} UTC`);
   return lines.map(line => `${line}\n`).join('');
 }

@@ -58,6 +58,10 @@ const whatColumns: readonly Column<ListedBackup>[] = [
   { title: 'STATE', text: stateText },
   { title: 'WHERE', text: whereText },
   { title: 'VERIFIED', text: backup => verifiedText(backup.verified) },
+  {
+    title: 'LOCKED UNTIL (UTC)',
+    text: backup => (backup.lockedUntil === null ? '' : formatTime(backup.lockedUntil)),
+  },
   { title: 'TAGS', text: backup => backup.tags.join(' ') },
   { title: 'REASON', text: backup => backup.reason ?? '' },
 ];

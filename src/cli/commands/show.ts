@@ -64,6 +64,7 @@ function facts(shown: ShownBackup, style: Style): string {
     ['Part', metadata.part === undefined ? '' : `made with ${partText(metadata.part)}`],
     ['Encrypted', metadata.encrypted ? 'yes' : 'no'],
     ['Verified', verifiedText(shown.verified)],
+    ['Locked', shown.lockedUntil === null ? '' : `until ${formatTime(shown.lockedUntil)} UTC`],
     [
       'Roles',
       shown.roles.included ? 'included' : `not included: ${shown.roles.reason ?? 'no reason recorded'}`,

@@ -12,6 +12,7 @@ export const commandTable: { readonly [C in CommandName]: Command<C> } = {
         "pgkeep create -T 'public.audit_*' --exclude-table-data public.sessions",
         'leave tables, or only their rows, out',
       ],
+      ['pgkeep create --lock-days 30', 'that nobody can delete for 30 days, in a bucket made for that'],
       ['pgkeep create --json', 'for scripts: the result as JSON on stdout'],
     ],
     load: () => import('./create.ts'),
@@ -64,6 +65,10 @@ export const commandTable: { readonly [C in CommandName]: Command<C> } = {
       [
         "pgkeep restore latest --to postgres://localhost/scratch --tables 'public.order*'",
         'some tables only',
+      ],
+      [
+        'pgkeep restore latest --to postgres://localhost/shop_copy --create --as-of 2026-01-31T18:00',
+        'as the bucket was before somebody deleted what is in it',
       ],
     ],
     load: () => import('./restore.ts'),

@@ -6,7 +6,13 @@ import { type OptionName, optionTable } from './table.ts';
 
 /** What is wrong with the resolved options of a command taken together. */
 export function checkRules(resolved: ReadonlyMap<OptionName, Resolved>): Problem[] {
-  return [...storageType(resolved), ...oneKey(resolved), ...exclusive(resolved), ...verification(resolved)];
+  return [
+    ...storageType(resolved),
+    ...oneKey(resolved),
+    ...exclusive(resolved),
+    ...verification(resolved),
+    ...locking(resolved),
+  ];
 }
 
 function storageType(resolved: ReadonlyMap<OptionName, Resolved>): Problem[] {
@@ -57,6 +63,13 @@ function exclusive(resolved: ReadonlyMap<OptionName, Resolved>): Problem[] {
     const message = `cannot be combined with ${first.source}`;
     return [{ source: second.source, message, inConfigFile: false }];
   });
+}
+
+/** A mode alone locks nothing; in the environment or the file it waits for the days. */
+function locking(resolved: ReadonlyMap<OptionName, Resolved>): Problem[] {
+  const mode = resolved.get('lockMode');
+  if (mode?.origin !== 'flag' || resolved.get('lockDays')?.value !== undefined) return [];
+  return [{ source: mode.source, message: 'is for --lock-days', inConfigFile: false }];
 }
 
 /** Options of verify that go with one level alone. */

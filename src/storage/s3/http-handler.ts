@@ -43,6 +43,8 @@ export class HttpHandler {
   readonly #signal: AbortSignal | undefined;
   readonly #http = new HttpAgent({ keepAlive: true, maxSockets });
   readonly #https = new HttpsAgent({ keepAlive: true, maxSockets });
+  /** What the server's clock is ahead of this machine's, by its last answer. */
+  #clockAheadMs = 0;
 
   /** @param signal ends every request. */
   constructor(timeouts: HttpTimeouts, maxBodyBytes: number, signal: AbortSignal | undefined) {
@@ -82,6 +84,8 @@ export class HttpHandler {
     try {
       outgoing.end(request.body ?? undefined);
       const incoming = await ended.promise;
+      const serverTime = Date.parse(incoming.headers.date ?? '');
+      if (!Number.isNaN(serverTime)) this.#clockAheadMs = serverTime - Date.now();
       const body = await readBody(incoming, request.method === 'HEAD' ? 0 : this.#maxBodyBytes);
       return {
         response: {
@@ -98,6 +102,11 @@ export class HttpHandler {
       // Answered before all of the body was sent: the rest must not be read any more.
       if (!outgoing.writableFinished) outgoing.destroy();
     }
+  }
+
+  /** The server's time, to the second, once it has answered. */
+  serverNow(): Date {
+    return new Date(Date.now() + this.#clockAheadMs);
   }
 
   /** Ends idle connections and those in use. */

@@ -36,6 +36,7 @@ const created: CreateBackupResult = {
   leftOut: [],
   globals: { included: true },
   replica: null,
+  lockedUntil: null,
   traffic: { requests: 20, sentBytes: 1000, receivedBytes: 0 },
   warnings: [],
 };
@@ -74,12 +75,14 @@ test('the summary of a backup says what is not in it', () => {
     encrypted: false,
     leftOut: [{ schema: 'public', name: 'sessions', kind: 'table', reason: 'excluded' }],
     globals: { included: false, reason: 'the role may not read pg_authid' },
+    lockedUntil: '2022-02-20T13:20:00.000Z',
   };
   expect(createdText(partly, plain)).toMatchInlineSnapshot(`
     "backup backup-1642684800000-a1b2c3d4 of shop: 17 tables, 203,114 rows, 45.1 MiB in 2.3 s
     stored 12.3 MiB new, reused 2.00 KiB, not encrypted, in /srv/backups
     left out: 1 (pgkeep show backup-1642684800000-a1b2c3d4 says what and why)
     roles were not included: the role may not read pg_authid
+    locked: nobody can delete it before 2022-02-20 13:20:00 UTC
     "
   `);
 });
@@ -166,13 +169,20 @@ test('the list of backups', () => {
     tags: [],
     tableCount: 1,
     verified: null,
+    lockedUntil: null,
     inRepository: true,
     inReplica: null,
   };
-  const newer = { ...metadata, verified, inRepository: true, inReplica: null };
+  const newer = {
+    ...metadata,
+    verified,
+    lockedUntil: '2022-02-20T13:20:00.000Z',
+    inRepository: true,
+    inReplica: null,
+  };
   expect(listText([newer, older], plain)).toMatchInlineSnapshot(`
-    "ID                             TAKEN (UTC)          DATABASE  TABLES     ROWS      SIZE    STORED       NEW   TOOK  VERIFIED         TAGS
-    backup-1642684800000-a1b2c3d4  2022-01-20 13:20:00  shop          17  203,114  45.1 MiB  12.3 MiB  12.3 MiB  2.3 s  data 2022-01-21  nightly eu
+    "ID                             TAKEN (UTC)          DATABASE  TABLES     ROWS      SIZE    STORED       NEW   TOOK  VERIFIED         LOCKED UNTIL (UTC)   TAGS
+    backup-1642684800000-a1b2c3d4  2022-01-20 13:20:00  shop          17  203,114  45.1 MiB  12.3 MiB  12.3 MiB  2.3 s  data 2022-01-21  2022-02-20 13:20:00  nightly eu
     backup-1642598400000-00000000  2022-01-20 13:20:00  crm            1  203,114  45.1 MiB  12.3 MiB  12.3 MiB  2.3 s  -
     "
   `);
@@ -183,6 +193,7 @@ test('one backup in full', () => {
     {
       metadata,
       verified,
+      lockedUntil: '2022-02-20T13:20:00.000Z',
       repository: '/srv/backups',
       serverVersion: '17.10',
       toolVersion: '1.0.0',
@@ -227,6 +238,7 @@ test('one backup in full', () => {
     Stored      12.3 MiB new, 2.00 KiB reused
     Encrypted   yes
     Verified    data 2022-01-21
+    Locked      until 2022-02-20 13:20:00 UTC
     Roles       not included: not asked for
     Extensions  citext 1.6
     Tags        nightly eu
@@ -288,6 +300,14 @@ test('what a cleanup did, and why', () => {
       },
     ],
     deleted: { segments: 1200, keys: 3, manifests: 1, verified: 2, bytes: 12_902_400 },
+    locked: {
+      segments: 7,
+      keys: 0,
+      manifests: 0,
+      verified: 0,
+      bytes: 4096,
+      until: '2022-02-20T13:20:00.000Z',
+    },
     candidates: { segments: 1, keys: 0, manifests: 0, verified: 0, bytes: 2048 },
     problems: [{ code: 'OBJECT_DAMAGED', message: 'backups/b.backup is damaged: it is cut' }],
     durationMs: 1500,
@@ -299,6 +319,7 @@ test('what a cleanup did, and why', () => {
     deleted  backup-1639484800000-0a1b2c3d  2021-12-14 12:26:40  shop      37 days older than the newest, beyond 30 days
     deleted 1 backup of 2 backups, and 1,200 segments, 3 keys, 1 unfinished backup, 2 verifications (12.3 MiB) that no backup needed, in 1.5 s
     waiting until the grace is over: 1 segment (2.00 KiB)
+    kept until 2022-02-20 13:20:00 UTC at the latest, as they are locked: 7 segments (4.00 KiB)
     left alone because of 1 problem:
       backups/b.backup is damaged: it is cut [OBJECT_DAMAGED]
     "
