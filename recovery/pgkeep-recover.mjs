@@ -44,7 +44,7 @@ Then, into an empty database that was made as the beginning of the script says:
  * @typedef {{ type: string, recipient: string, salt: string, wrapped: string }} Recipient
  * @typedef {{ id: string, plainBytes: number }} Reference
  * @typedef {Reference & { offset: number, bytes: number }} Slice
- * @typedef {{ rows: number, bytes: number, slices: Slice[] }} Range
+ * @typedef {{ rows: number, bytes: number, slices: Slice[], gone?: Slice[] }} Range
  * @typedef {{ schema: string, name: string }} Name
  * @typedef {Name & { columns: string[], rows: number, bytes: number, loadVia?: Name, ranges?: Range[], index?: Reference[] }} Table
  * @typedef {{ name: string, attributes: string[], connectionLimit: number, validUntil: string | null, password?: string,
@@ -87,8 +87,8 @@ class Repository {
   #secret;
   /** @type {Map<string, Buffer>} */
   #dataKeys = new Map();
-  /** Small tables share a segment, so the last one is kept. @type {{ id: string, plain: Buffer } | undefined} */
-  #last;
+  /** Small tables share segments, and so does what is new in many ranges: the last ones are kept. @type {Map<string, Buffer>} */
+  #opened = new Map();
 
   /**
    * @param {string} folder
@@ -174,7 +174,8 @@ class Repository {
 
   /** The plain bytes of a segment. @param {Reference} reference */
   segment({ id, plainBytes }) {
-    if (this.#last?.id === id) return this.#last.plain;
+    const opened = this.#opened.get(id);
+    if (opened !== undefined) return opened;
     check(/^[0-9a-f]{64}$/.test(id), `a segment is named ${JSON.stringify(id)}, which is no id`);
     const name = `segments/${id.slice(0, 2)}/${id}`;
     const plain = this.#open(name, 'segment', this.#object(name));
@@ -184,8 +185,19 @@ class Repository {
     );
     const found = createHmac('sha256', this.#secret).update(plain).digest('hex');
     check(found === id, `${name} is damaged: its contents have another id`);
-    this.#last = { id, plain };
+    for (const first of this.#opened.keys()) if (this.#opened.size >= 12) this.#opened.delete(first);
+    this.#opened.set(id, plain);
     return plain;
+  }
+
+  /** @param {Slice} slice @param {string} what */
+  slice(slice, what) {
+    const segment = this.segment(slice);
+    check(
+      slice.offset + slice.bytes <= segment.length,
+      `${what}: a slice reaches beyond segment ${slice.id}`,
+    );
+    return segment.subarray(slice.offset, slice.offset + slice.bytes);
   }
 
   /** @param {Table} table @returns {Range[]} */
@@ -194,9 +206,10 @@ class Repository {
     const text = Buffer.concat((index ?? []).map(reference => this.segment(reference))).toString('utf8');
     const what = `the index of table ${schema}.${name}`;
     check(text === '' || text.endsWith('\n'), `${what} is cut off`);
+    // The first line tells which keys the segments are under.
     return text
       .split('\n')
-      .slice(0, -1)
+      .slice(1, -1)
       .map(line => parseJson(what, Buffer.from(line)));
   }
 
@@ -971,6 +984,72 @@ async function writeData(reader, entry, output) {
   await output?.write('\n');
 }
 
+/** The rows in the text of a page range: the lines that are not gone. */
+class RemainingLines {
+  /** Runs of lines that are gone: the first, and the one behind the last. @type {[number, number][]} */
+  #gone = [];
+  #run = 0;
+  /** The line that was reached, counted from 0. */
+  #line = 0;
+  rows = 0;
+
+  /**
+   * @param {Buffer[]} gone a number list: how many runs, and of each its distance from the end of the one before and its length;
+   *   seven bits a byte, the lowest first, the high bit set but in the last. Without any, no line is gone.
+   * @param {string} name of the table
+   */
+  constructor(gone, name) {
+    if (gone.length === 0) return;
+    const list = Buffer.concat(gone);
+    let at = 0;
+    const next = () => {
+      let number = 0;
+      for (let factor = 1; ; factor *= 128) {
+        const byte = list[at++];
+        check(byte !== undefined, `${name}: a list of lines that are gone is cut off`);
+        number += (byte % 128) * factor;
+        if (byte < 128) return number;
+      }
+    };
+    let end = 0;
+    for (let runs = next(); runs > 0; runs--) {
+      const first = end + next();
+      end = first + next();
+      this.#gone.push([first, end]);
+    }
+    check(at === list.length, `${name}: a list of lines that are gone does not end where it should`);
+  }
+
+  /** Whether all lines that are gone were there. */
+  get isAtEnd() {
+    return this.#run === this.#gone.length;
+  }
+
+  /** What is left of the next bytes of the text. @param {Buffer} text */
+  of(text) {
+    /** @type {Buffer[]} */
+    const kept = [];
+    for (let at = 0; at < text.length; ) {
+      const [first, end] = this.#gone[this.#run] ?? [Infinity, Infinity];
+      const isGone = this.#line >= first;
+      const [start, startLine] = [at, this.#line];
+      while (at < text.length && this.#line < (isGone ? end : first)) {
+        const feed = text.indexOf(10, at);
+        if (feed >= 0) this.#line++;
+        at = feed < 0 ? text.length : feed + 1;
+      }
+      if (!isGone) {
+        kept.push(text.subarray(start, at));
+        this.rows += this.#line - startLine;
+      } else if (this.#line === end) {
+        this.#run++;
+      }
+    }
+    const [only, ...more] = kept;
+    return only !== undefined && more.length === 0 ? only : Buffer.concat(kept);
+  }
+}
+
 const endOfRows = Buffer.from('\n\\.\n');
 
 /** @param {Repository} repository @param {Table} table @param {string} encoding @param {Output} output */
@@ -986,16 +1065,14 @@ async function writeRows(repository, table, encoding, output) {
     await output.write(`COPY ${target}${columns} FROM STDIN WITH (ENCODING '${encoding}');\n`);
   }
   for (const [index, range] of ranges.entries()) {
-    let [rangeRows, rangeBytes] = [0, 0];
+    const lines = new RemainingLines(
+      (range.gone ?? []).map(slice => repository.slice(slice, name)),
+      name,
+    );
+    let rangeBytes = 0;
     for (const slice of range.slices) {
-      const segment = repository.segment(slice);
-      check(
-        slice.offset + slice.bytes <= segment.length,
-        `${name}: a slice reaches beyond segment ${slice.id}`,
-      );
-      const text = segment.subarray(slice.offset, slice.offset + slice.bytes);
-      for (let at = text.indexOf(10); at >= 0; at = text.indexOf(10, at + 1)) rangeRows++;
-      rangeBytes += text.length;
+      rangeBytes += slice.bytes;
+      const text = lines.of(repository.slice(slice, name));
       // Backslashes in values are doubled, so this cannot be in the text of rows.
       const seam = Buffer.concat([before, text.subarray(0, endOfRows.length)]);
       check(
@@ -1008,10 +1085,10 @@ async function writeRows(repository, table, encoding, output) {
       await output.write(text);
     }
     check(
-      rangeRows === range.rows && rangeBytes === range.bytes,
-      `${name}: range ${index} has ${rangeRows} rows in ${rangeBytes} bytes, not ${range.rows} in ${range.bytes}`,
+      lines.isAtEnd && lines.rows === range.rows && rangeBytes === range.bytes,
+      `${name}: range ${index} has ${lines.rows} rows in ${rangeBytes} bytes, not ${range.rows} in ${range.bytes}`,
     );
-    rows += rangeRows;
+    rows += lines.rows;
     bytes += rangeBytes;
   }
   check(

@@ -17,6 +17,7 @@ export const exitCodes = {
   partial: 10,
   doctor: 11,
   replica: 12,
+  mismatch: 13,
   interrupted: 130,
 } as const;
 
@@ -135,6 +136,12 @@ export const errorTable = {
     meaning: 'a cleanup was deleting objects that the run needs, or two cleanups met; run again',
   },
   BACKUP_INCOMPLETE: { kind: 'backup', meaning: 'what was stored does not match the catalog' },
+
+  INCREMENTAL_MISMATCH: {
+    kind: 'mismatch',
+    meaning:
+      'what was read does not follow from the backup that it was to build on; this backup was read in full and is right, earlier ones may not be',
+  },
 
   VERIFICATION_FAILED: { kind: 'verification', meaning: 'a backup failed its verification' },
 

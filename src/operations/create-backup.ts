@@ -23,6 +23,7 @@ import { closeClient, openClient, queryRows } from '../postgres/client.ts';
 import { readGlobals } from '../postgres/globals.ts';
 import { quoteQualified } from '../postgres/identifiers.ts';
 import { findPgDump, findPgRestore, type Program } from '../postgres/programs.ts';
+import { type RowContext, readRowContexts } from '../postgres/row-context.ts';
 import { translateDatabaseError } from '../postgres/server-error.ts';
 import { answerLimitMs, type ServerWatch } from '../postgres/server-watch.ts';
 import { requireSameNames, type SourceSnapshot, takeSnapshot } from '../postgres/source-snapshot.ts';
@@ -38,11 +39,13 @@ import { newBackupId } from '../repository/backup-id.ts';
 import { type BackupLock, beginLock, lockDescriptor } from '../repository/backup-lock.ts';
 import { listedSegments } from '../repository/garbage.ts';
 import {
+  type IncrementalFacts,
   type LeftOutEntry,
   leftOutLabel,
   type Manifest,
   type RangeEntry,
   type SegmentRef,
+  slicesOf,
   type TableEntry,
 } from '../repository/manifest.ts';
 import type { BackupMetadata } from '../repository/metadata.ts';
@@ -54,7 +57,13 @@ import type { Traffic } from '../storage/counting-storage.ts';
 import { type OpenedStorage, openStorage } from '../storage/open-storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
 import { planCopies } from './create/copy-plan.ts';
-import { readTables } from './create/read-tables.ts';
+import { isComparable, type Parent, parseSnapshot, reasonAgainst } from './create/parent.ts';
+import {
+  type EarlierTable,
+  type RangeShares,
+  type ReadTablesOptions,
+  readTables,
+} from './create/read-tables.ts';
 import {
   type Reconciled,
   reasonWithoutLargeObjects,
@@ -109,6 +118,12 @@ export interface CreateBackupOptions extends RunOptions {
   rolePasswords?: boolean;
   /** Keep table names out of the public metadata. */
   privateMetadata?: boolean;
+  /** Read everything, whatever earlier backups hold. */
+  full?: boolean;
+  /** Read everything, derive it from the earlier backup too, and tell where they differ. */
+  verifyIncremental?: boolean;
+  /** Do so when everything was last read longer ago. Default a week. */
+  fullEveryMs?: number;
   /** A folder with PostgreSQL's client programs; without it they are looked for in the usual places. */
   programs?: string | undefined;
   /** Nobody can delete the backup, or what it needs, for so long; only in a storage that can lock objects. */
@@ -142,6 +157,10 @@ export interface CreateBackupResult {
   globals: { included: boolean; reason?: string };
   /** ISO 8601; `null` without a lock. */
   lockedUntil: string | null;
+  /** What was taken over from earlier backups, and what was read. */
+  incremental: IncrementalFacts;
+  /** Why earlier backups may be wrong: what was read does not follow from them. Empty when all is well. */
+  mismatches: string[];
   /** How its copy in the second repository came about; `null` when there was to be none. */
   replica: ReplicaOutcome | null;
   /** What the run asked of the storage, until the backup was stored. */
@@ -163,7 +182,13 @@ export interface ReplicaOutcome {
 const clientCheckMs = 2_000;
 const firstVersionWithClientCheck = 140000;
 
-const defaults = { jobs: 2, compressionLevel: 2, lockTimeoutMs: 60_000, maxBlockingMs: 30_000 };
+const defaults = {
+  jobs: 2,
+  compressionLevel: 2,
+  lockTimeoutMs: 60_000,
+  maxBlockingMs: 30_000,
+  fullEveryMs: 7 * 86_400_000,
+};
 
 /**
  * Takes a backup.
@@ -176,6 +201,7 @@ export async function createBackup(options: CreateBackupOptions): Promise<Create
   requireInteger('lockTimeoutMs', options.lockTimeoutMs, durationLimits);
   requireInteger('maxBlockingMs', options.maxBlockingMs, durationLimits);
   requireInteger('lockForMs', options.lockForMs, lockLimits);
+  requireInteger('fullEveryMs', options.fullEveryMs, { min: 0, max: Number.MAX_SAFE_INTEGER });
   const { replicateTo, replicaStorage, signal } = options;
   const storage = await openStorage(options.repository, options.storage, signal);
   try {
@@ -252,6 +278,18 @@ function requireSupported(facts: ServerFacts): void {
   );
 }
 
+/** How many backups are looked at for one that can be built on. */
+const maxCandidates = 5;
+
+/** What is known from one earlier backup. */
+interface Learned {
+  /** Pages of a range, by the quoted, qualified name of the table. */
+  rangePages: ReadonlyMap<string, number>;
+  parent: Parent | undefined;
+  /** Why there is none. */
+  withoutParent: string | undefined;
+}
+
 interface Server {
   facts: ServerFacts;
   database: DatabaseFacts;
@@ -260,9 +298,7 @@ interface Server {
 }
 
 /** What is known from earlier backups of the database. */
-interface Earlier {
-  /** Pages of a range, by table. */
-  rangePages: Map<string, number>;
+interface Earlier extends Learned {
   /** The backups of the same series, newest first. */
   series: BackupMetadata[];
   /** Whether there is none of the database, of any series. */
@@ -273,7 +309,9 @@ interface StoredData {
   archive: { bytes: number; segments: SegmentRef[] };
   read: Relation[];
   ranges: RangeEntry[][];
+  shares: RangeShares;
   rangePages: number[];
+  contexts: ReadonlyMap<string, RowContext>;
   /** How many the database has, and why they are missing, if they are. */
   largeObjects: number;
   largeObjectsMissing: string | undefined;
@@ -292,6 +330,7 @@ class Run {
   readonly #failure = new AbortController();
   readonly #signal: AbortSignal;
   readonly #warnings: string[] = [];
+  readonly #mismatches: string[] = [];
   /** Holds locks and snapshot in a transaction; nothing else runs on it while workers read. */
   #leader: pg.Client | undefined;
   /** For looking at locks, outside the leader's transaction. */
@@ -347,11 +386,20 @@ class Run {
       await listedSegments(this.#storage),
       this.#lock?.sharedUntil,
     );
-    const earlier = await this.#learnEarlier(repository, store, server);
+    const earlier = await this.#learnEarlier(repository, store, server, snapshot);
     const data = await this.#storeData(repository, store, key, server, snapshot, earlier);
     this.#emit({ type: 'phase', phase: 'reconcile' });
     const reconciled = await this.#reconcile(repository, server, snapshot, data);
-    const manifest = await this.#describe(repository, store, server, snapshot, data, reconciled, globals);
+    const manifest = await this.#describe(
+      repository,
+      store,
+      server,
+      snapshot,
+      data,
+      reconciled,
+      globals,
+      earlier,
+    );
     await this.#endTransaction();
     this.#emit({ type: 'phase', phase: 'finish' });
     throwIfAborted(this.#signal);
@@ -491,6 +539,7 @@ class Run {
     const skip = this.#options.skipUnreadable ? { withRows: !this.#options.schemaOnly } : undefined;
     return takeSnapshot(
       leader,
+      monitor,
       this.#target,
       this.#selection,
       lockTimeoutMs,
@@ -500,41 +549,87 @@ class Run {
     );
   }
 
-  /** Notes what the newest backup of this series, or else of this database, stored, and the page ranges it used. */
+  /** Notes what an earlier backup of this database stored: the newest that can be built on, else the newest. */
   async #learnEarlier(
     repository: Repository,
     store: SegmentStore,
-    { facts, database }: Server,
+    server: Server,
+    snapshot: SourceSnapshot,
   ): Promise<Earlier> {
-    const rangePages = new Map<string, number>();
-    let newest: BackupMetadata | undefined;
-    let series: BackupMetadata[] = [];
-    try {
-      const { backups, damaged } = await readAllMetadata(this.#storage);
-      for (const { id, error } of damaged) this.#warn(error.message, `see: pgkeep verify ${id}`);
-      const { secret } = repository;
-      const part = partOf(this.#choice, { secret, isPrivate: true });
-      const own = { database: database.name, server: facts.systemIdentifier, ...(part && { part }) };
-      series = backups.filter(metadata => seriesOf(metadata) === seriesOf(own));
-      newest = series[0] ?? backups.find(metadata => metadata.database === own.database);
-      if (newest === undefined) return { rangePages, series, isFirst: true };
-      const manifest = await repository.readManifest(newest);
+    const { facts, database } = server;
+    const { backups, damaged } = await readAllMetadata(this.#storage);
+    for (const { id, error } of damaged) this.#warn(error.message, `see: pgkeep verify ${id}`);
+    const part = partOf(this.#choice, { secret: repository.secret, isPrivate: true });
+    const own = seriesOf({ database: database.name, server: facts.systemIdentifier, ...(part && { part }) });
+    const ofDatabase = backups.filter(metadata => metadata.database === database.name);
+    const series = ofDatabase.filter(metadata => seriesOf(metadata) === own);
+    const others = ofDatabase.filter(metadata => seriesOf(metadata) !== own);
+    let newest: Learned | undefined;
+    for (const metadata of [...series, ...others].slice(0, maxCandidates)) {
+      const found = await this.#readEarlier(repository, metadata);
+      if (found === undefined) continue;
+      const why = this.#options.full
+        ? 'everything was to be read'
+        : reasonAgainst(found.manifest, { server: facts, database, snapshot });
+      if (why !== undefined && newest !== undefined) continue;
+      const learned = await this.#learn(repository, store, found.manifest, why);
+      if (learned === undefined) continue;
+      newest = learned;
+      if (why === undefined) break;
+    }
+    const withoutParent = 'there is no earlier backup of the database that can be read';
+    const learned = newest ?? { rangePages: new Map(), parent: undefined, withoutParent };
+    return { ...learned, series, isFirst: ofDatabase.length === 0 };
+  }
+
+  /** @returns nothing, having said why, when the backup cannot be built upon. */
+  async #readEarlier(
+    repository: Repository,
+    metadata: BackupMetadata,
+  ): Promise<{ manifest: Manifest } | undefined> {
+    return this.#ifReadable(metadata.id, async () => {
+      const manifest = await repository.readManifest(metadata);
       // Segments whose key is lost cannot be built upon, however whole they are.
       await Promise.all(manifest.keys.map(id => repository.dataKey(id)));
+      return { manifest };
+    });
+  }
+
+  /** @param withoutParent why its ranges cannot be built on; its segments can be used again all the same. */
+  async #learn(
+    repository: Repository,
+    store: SegmentStore,
+    manifest: Manifest,
+    withoutParent: string | undefined,
+  ): Promise<Learned | undefined> {
+    return this.#ifReadable(manifest.backup, async () => {
+      const rangePages = new Map<string, number>();
+      const tables: Parent['tables'] = new Map();
       store.learn(manifest, manifest.archive.segments);
       for (const table of manifest.tables) {
         store.learn(manifest, table.index ?? []);
-        for (const range of await readRanges(repository, table)) store.learn(manifest, range.slices);
+        const ranges = await readRanges(repository, manifest, table);
+        for (const range of ranges) store.learn(manifest, slicesOf(range));
         rangePages.set(quoteQualified(table.schema, table.name), table.rangePages);
+        if (table.source !== undefined)
+          tables.set(table.oid, { source: table.source, rangePages: table.rangePages, ranges });
       }
+      const parent = withoutParent === undefined ? { manifest, tables } : undefined;
+      return { rangePages, parent, withoutParent };
+    });
+  }
+
+  async #ifReadable<T>(backup: string, read: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await read();
     } catch (error) {
       if (!(error instanceof PgkeepError) || !unreadable.has(error.code)) throw error;
       this.#warn(
-        `${newest === undefined ? 'what is there' : `the backup ${newest.id}`} cannot be built upon: ${error.message}`,
+        `the backup ${backup} cannot be built upon: ${error.message}`,
         'this backup is complete without it; check the repository',
       );
+      return undefined;
     }
-    return { rangePages, series, isFirst: false };
   }
 
   /** Reads the rows in the workers and the rest through pg_dump, both from the snapshot. */
@@ -562,7 +657,17 @@ class Run {
     const read = tables.filter(
       relation => reasonWithoutRows(relation, { schemaOnly, isStandby }) === undefined,
     );
-    const plan = planCopies(read, server.database.encoding, server.facts.versionNumber, earlier.rangePages);
+    const contexts = await readRowContexts(
+      this.#clients().leader,
+      read.map(({ oid }) => oid),
+    );
+    const rangePagesOf = new Map(earlier.rangePages);
+    for (const { oid, schema, name } of read) {
+      const before = earlier.parent?.tables.get(oid);
+      if (before !== undefined) rangePagesOf.set(quoteQualified(schema, name), before.rangePages);
+    }
+    const { encoding } = server.database;
+    const plan = planCopies(read, encoding, server.facts.versionNumber, rangePagesOf, contexts);
     const totalBytes = plan.tables.reduce((sum, table) => sum + table.sizeBytes, 0);
     const warning = await requireSpace(this.#storage, {
       database: server.database.name,
@@ -592,22 +697,48 @@ class Run {
       store,
       signal: this.#signal,
     });
-    const rows = readTables({
+    const rows = this.#readRows({
       target: this.#target,
       applicationName: this.#applicationName,
       snapshotId: snapshot.id,
       plan,
+      earlier:
+        earlier.parent && read.map(relation => earlierTable(earlier.parent, relation, contexts, snapshot)),
+      isVerified: this.#isVerified(earlier),
+      repository,
       store,
-      secret: repository.secret,
       key,
       level: this.#options.compressionLevel ?? defaults.compressionLevel,
       jobs: this.#options.jobs ?? defaults.jobs,
       signal: this.#signal,
       onProgress: (doneBytes, count) => this.#emit({ type: 'progress', doneBytes, totalBytes, rows: count }),
     });
-    const [storedArchive, ranges] = await this.#together(archive, rows);
+    const [storedArchive, { ranges, shares }] = await this.#together(archive, rows);
     const rangePages = plan.tables.map(table => table.rangePages);
-    return { archive: storedArchive, read, ranges, rangePages, largeObjects, largeObjectsMissing };
+    return {
+      archive: storedArchive,
+      read,
+      ranges,
+      shares,
+      rangePages,
+      contexts,
+      largeObjects,
+      largeObjectsMissing,
+    };
+  }
+
+  /** Reads everything, without the earlier backup, when what is there does not follow from it. */
+  async #readRows(options: ReadTablesOptions): ReturnType<typeof readTables> {
+    try {
+      const read = await readTables(options);
+      this.#mismatches.push(...read.mismatches);
+      return read;
+    } catch (error) {
+      if (!(error instanceof PgkeepError) || error.code !== 'INCREMENTAL_MISMATCH') throw error;
+      this.#mismatches.push(error.message);
+      this.#warn(`${error.message}: everything is read again`, error.hint);
+      return readTables({ ...options, earlier: undefined });
+    }
   }
 
   /** @returns how many there are, all of which can be read where they are taken; or why they cannot be taken. */
@@ -698,8 +829,14 @@ class Run {
     data: StoredData,
     { leftOut, unrestorable }: Reconciled,
     globals: Manifest['globals'],
+    earlier: Earlier,
   ): Promise<Manifest> {
-    const { leader } = this.#clients();
+    const { leader, monitor } = this.#clients();
+    // What types print may have changed while rows were read: no lock keeps it.
+    const contextsNow = await readRowContexts(
+      monitor,
+      data.read.map(({ oid }) => oid),
+    );
     const { facts } = server;
     await requireSameNames(leader, snapshot.relations);
     const partitioned = snapshot.relations.filter(
@@ -720,6 +857,9 @@ class Run {
         rangePages: data.rangePages[index] ?? 0,
         ...(await storeRanges(store, ranges)),
       };
+      const context = data.contexts.get(relation.oid);
+      if (context !== undefined && isSameContext(context, contextsNow.get(relation.oid)))
+        entry.source = context;
       const { loadVia } = relation;
       // Partitions of a table that is not in the backup become tables of their own.
       if (loadVia !== null && partitioned.some(({ schema, name }) => isNamed(loadVia, schema, name)))
@@ -741,6 +881,7 @@ class Run {
         systemIdentifier: facts.systemIdentifier,
         timeline: facts.timeline,
         standby: facts.isStandby,
+        startedAt: facts.startedAt,
       },
       database: server.database,
       snapshot: {
@@ -765,11 +906,44 @@ class Run {
       tables,
       partitioned: partitioned.map(({ oid, schema, name, parents }) => ({ oid, schema, name, parents })),
       leftOut,
+      incremental: this.#incrementalFacts(earlier, data.shares),
       newBytes,
       reusedBytes,
       tags: [...(this.#options.tags ?? [])],
       reason: this.#options.reason ?? null,
     };
+  }
+
+  /** Whether everything is read, and compared with what building on the earlier backup would have given. */
+  #isVerified({ parent }: Earlier): boolean {
+    if (parent === undefined) return false;
+    const { fullEveryMs = defaults.fullEveryMs, verifyIncremental = false } = this.#options;
+    const sinceFullMs = this.#startedAt.getTime() - Date.parse(parent.manifest.incremental.fullReadAt);
+    return verifyIncremental || sinceFullMs > fullEveryMs;
+  }
+
+  #incrementalFacts(earlier: Earlier, shares: RangeShares): IncrementalFacts {
+    const { parent, withoutParent } = earlier;
+    const startedAt = this.#startedAt.toISOString();
+    if (this.#mismatches.length > 0) {
+      return {
+        parent: null,
+        withoutParent: 'what is there did not follow from it',
+        fullReadAt: startedAt,
+        ...shares,
+      };
+    }
+    if (parent === undefined) {
+      return {
+        parent: null,
+        ...(withoutParent !== undefined && { withoutParent }),
+        fullReadAt: startedAt,
+        ...shares,
+      };
+    }
+    const { backup, incremental } = parent.manifest;
+    const fullReadAt = this.#isVerified(earlier) ? startedAt : incremental.fullReadAt;
+    return { parent: backup, fullReadAt, ...shares };
   }
 
   /** Ends the snapshot's transaction: that it still can be ended proves that the locks were held to the end. */
@@ -843,6 +1017,8 @@ class Run {
           ? { included: false, reason: manifest.globals.missing }
           : { included: true },
       lockedUntil: this.#lock?.until.toISOString() ?? null,
+      incremental: manifest.incremental,
+      mismatches: this.#mismatches,
       replica: null,
       traffic: { ...this.#storage.traffic },
       warnings: this.#warnings,
@@ -863,6 +1039,28 @@ class Run {
   #emit(event: OperationEvent): void {
     this.#options.onEvent?.(event);
   }
+}
+
+/** What an earlier backup has of a table, when it has the same rows' text in the same place. */
+function earlierTable(
+  parent: Earlier['parent'],
+  { oid }: Relation,
+  contexts: ReadonlyMap<string, RowContext>,
+  snapshot: SourceSnapshot,
+): EarlierTable | undefined {
+  const table = parent?.tables.get(oid);
+  const then = parent && parseSnapshot(parent.manifest.snapshot.xids);
+  const now = parseSnapshot(snapshot.xids);
+  if (table === undefined || then === undefined || now === undefined) return undefined;
+  if (!isSameContext(table.source, contexts.get(oid))) return undefined;
+  const isInReach = (range: RangeEntry) =>
+    range.base === undefined || isComparable(BigInt(range.base.xmin), now.xmax);
+  const ranges = table.ranges.map(range => (isInReach(range) ? range : undefined));
+  return { ranges, xmin: String(then.xmin) };
+}
+
+function isSameContext(one: RowContext, other: RowContext | undefined): boolean {
+  return one.fileNode === other?.fileNode && one.context === other.context;
 }
 
 function isNamed(reference: { schema: string; name: string }, schema: string, name: string): boolean {

@@ -227,7 +227,7 @@ class Export {
     let rows = 0;
     for (const [index, table] of tables.entries()) {
       if (table.rows === 0) continue;
-      const ranges = await readRanges(repository, table);
+      const ranges = await readRanges(repository, manifest, table);
       const task = wholeTableTask(index, table, ranges, manifest.database.encoding);
       await this.#output.write(
         `${comment(`${formatQuantity(table.rows, 'row')} of ${table.schema}.${table.name}`)}\n`,

@@ -430,7 +430,12 @@ class Restore {
     const tasks = [];
     for (const [index, table] of tables.entries()) {
       tasks.push(
-        wholeTableTask(index, table, await readRanges(repository, table), manifest.database.encoding),
+        wholeTableTask(
+          index,
+          table,
+          await readRanges(repository, manifest, table),
+          manifest.database.encoding,
+        ),
       );
     }
     const totalBytes = sum(tables, table => table.bytes);
@@ -467,7 +472,7 @@ class Restore {
   async #loadParallel(source: Source, database: TargetDatabase): Promise<void> {
     const { manifest, tables, repository } = source;
     const ranges = [];
-    for (const table of tables) ranges.push(await readRanges(repository, table));
+    for (const table of tables) ranges.push(await readRanges(repository, manifest, table));
     const items = planLoads(tables, ranges, manifest.database.encoding, await database.loaded());
     const planned = items.flat();
     const totalBytes = sum(tables, table => table.bytes);

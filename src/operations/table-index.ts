@@ -2,6 +2,7 @@
 import {
   formatRanges,
   inlineRanges,
+  type Manifest,
   parseRanges,
   type RangeEntry,
   type SegmentRef,
@@ -12,11 +13,15 @@ import { segmentBytes } from '../repository/segment.ts';
 import type { SegmentStore } from '../repository/segment-store.ts';
 
 /** @throws PgkeepError OBJECT_MISSING, OBJECT_DAMAGED. */
-export async function readRanges(repository: Repository, table: TableEntry): Promise<RangeEntry[]> {
+export async function readRanges(
+  repository: Repository,
+  { keys }: Pick<Manifest, 'keys'>,
+  table: TableEntry,
+): Promise<RangeEntry[]> {
   if (table.ranges !== undefined) return table.ranges;
   const pieces: Buffer[] = [];
   for await (const piece of repository.readSegments(table.index ?? [])) pieces.push(piece);
-  return parseRanges(table, Buffer.concat(pieces));
+  return parseRanges(table, Buffer.concat(pieces), keys);
 }
 
 /** The `ranges` or `index` field of a table's manifest entry; long lists are stored as segments. */
@@ -25,7 +30,7 @@ export async function storeRanges(
   ranges: RangeEntry[],
 ): Promise<Pick<TableEntry, 'ranges' | 'index'>> {
   if (ranges.length <= inlineRanges) return { ranges };
-  const text = Buffer.from(formatRanges(ranges));
+  const text = Buffer.from(formatRanges(ranges, store.keys));
   const index: SegmentRef[] = [];
   for (let at = 0; at < text.length; at += segmentBytes) {
     index.push(await store.store(text.subarray(at, at + segmentBytes)));

@@ -17,7 +17,14 @@ import {
   segmentName,
   segmentPrefix,
 } from '../repository/layout.ts';
-import type { Manifest, RangeEntry, SegmentRef, Slice, TableEntry } from '../repository/manifest.ts';
+import {
+  type Manifest,
+  type RangeEntry,
+  type SegmentRef,
+  type Slice,
+  slicesOf,
+  type TableEntry,
+} from '../repository/manifest.ts';
 import { type BackupMetadata, changedFields, parseMetadata } from '../repository/metadata.ts';
 import { idsIn } from '../repository/named-objects.ts';
 import {
@@ -43,6 +50,7 @@ import type { OperationEvent, RunOptions } from './events.ts';
 import { jobsLimits, requireInteger } from './option-check.ts';
 import { readRanges } from './table-index.ts';
 import { Findings, type VerificationProblem } from './verify/findings.ts';
+import { checkContents } from './verify/range-contents.ts';
 import { chooseSample } from './verify/sample.ts';
 import { SegmentChecks, sliceKey, type WantedSegment } from './verify/segment-checks.ts';
 import type { SlicePlace } from './verify/segment-worker.ts';
@@ -122,6 +130,7 @@ interface Named {
 interface Expected extends WantedSegment {
   storedBytes: number;
   slices: Map<number, SlicePlace>;
+  lists: Map<number, SlicePlace>;
 }
 
 const defaultJobs = 2;
@@ -192,10 +201,11 @@ class Verification {
     const checks = new SegmentChecks(repository, jobs, signal);
     const backups: VerificationResult[] = [];
     const damaged = new Set<string>();
-    for (const id of ids) {
+    // The oldest first: later ones name parts of the segments that it names, which are thus counted when they are read.
+    for (const id of ids.toReversed()) {
       throwIfAborted(signal);
       const result = await this.#verify(id, repository, checks, damaged);
-      if (result !== undefined) backups.push(result);
+      if (result !== undefined) backups.unshift(result);
     }
     const repaired = this.#options.repair ? await this.#repair(damaged, checks) : [];
     return {
@@ -281,7 +291,7 @@ class Verification {
       const named = await this.#readNamed(manifest, repository, checks, findings);
       if (this.#level === 'metadata') await this.#checkSizes([...named.segments.values()], checks);
       else sample = await this.#checkData(named, checks, findings);
-      rowsCompared = this.#compare(named, checks, findings);
+      rowsCompared = await this.#compare(named, checks, findings);
       if (this.#level === 'restore') rowsCompared = await this.#restore(named, repository, findings);
       for (const segment of named.segments.keys()) if (checks.bad(segment)) damaged.add(segment);
       for (const { index = [] } of manifest.tables)
@@ -396,7 +406,11 @@ class Verification {
         known?.get(place) ?? (await this.#readRanges(table, manifest, repository, checks, findings));
       if (table.index !== undefined && ranges !== undefined) indexes.set(place, ranges);
       named.tables.push({ table, ranges });
-      for (const range of ranges ?? []) for (const slice of range.slices) expect(named, slice, slice);
+      for (const range of ranges ?? []) {
+        for (const slice of range.slices) expectPart(named, slice, 'slices');
+        for (const slice of range.ctids ?? []) expectPart(named, slice, 'lists');
+        for (const slice of range.gone ?? []) expectPart(named, slice, 'lists');
+      }
     }
     this.#indexes.set(manifest.database.name, indexes);
     return named;
@@ -412,7 +426,7 @@ class Verification {
     const unreadable = (table.index ?? []).filter(ref => checks.bad(ref.id));
     if (unreadable.length === 0) {
       try {
-        return await readRanges(repository, table);
+        return await readRanges(repository, manifest, table);
       } catch (error) {
         const failure = await checks.judge(error);
         for (const ref of table.index ?? []) await checks.read(ref.id);
@@ -504,7 +518,7 @@ class Verification {
   }
 
   /** Compares what was read with what the manifest says. @returns the rows that were recounted. */
-  #compare({ manifest, tables }: Named, checks: SegmentChecks, findings: Findings): number {
+  async #compare({ manifest, tables }: Named, checks: SegmentChecks, findings: Findings): Promise<number> {
     for (const ref of manifest.archive.segments) {
       const problem =
         this.#problemOf(ref.id, manifest, checks, findings) ?? sizeProblem(ref, checks, findings);
@@ -516,15 +530,16 @@ class Verification {
         const concern = (problem: VerificationProblem | undefined) => {
           if (problem !== undefined) findings.concern(problem, table, ranges.length, index);
         };
-        for (const slice of range.slices)
+        for (const slice of slicesOf(range))
           concern(
             this.#problemOf(slice.id, manifest, checks, findings) ?? sizeProblem(slice, checks, findings),
           );
-        const counted = countRows(range, checks);
-        if (counted === undefined) continue;
-        rows += counted.rows;
-        if (counted.rows !== range.rows || !counted.isClosed)
-          concern(findings.add(countMismatch(manifest, table, index, range, counted.rows), undefined));
+        const contents = await checkContents(range, checks, manifestName(manifest.backup));
+        if (contents === undefined) continue;
+        rows += contents.rows;
+        const where = `range ${index} of ${table.schema}.${table.name}`;
+        for (const fault of contents.faults)
+          concern(findings.add({ code: 'CONTENT_MISMATCH', message: `${where} ${fault}` }));
       }
     }
     return rows;
@@ -662,16 +677,18 @@ class ArchiveReader {
 
 const archiveNote = '; it holds part of the schema archive';
 
-function expect({ segments }: Named, ref: SegmentRef, slice?: Slice): void {
-  let segment = segments.get(ref.id);
+function expect({ segments }: Named, { id, plainBytes, storedBytes }: SegmentRef): Expected {
+  let segment = segments.get(id);
   if (segment === undefined) {
-    const { id, plainBytes, storedBytes } = ref;
-    segment = { id, plainBytes, storedBytes, slices: new Map() };
+    segment = { id, plainBytes, storedBytes, slices: new Map(), lists: new Map() };
     segments.set(id, segment);
   }
-  if (slice === undefined) return;
+  return segment;
+}
+
+function expectPart(named: Named, slice: Slice, as: 'slices' | 'lists'): void {
   const { offset, bytes } = slice;
-  segment.slices.set(sliceKey(slice), { offset, bytes });
+  expect(named, slice)[as].set(sliceKey(slice), { offset, bytes });
 }
 
 function sizeProblem(
@@ -684,37 +701,6 @@ function sizeProblem(
   const name = segmentName(ref.id);
   const message = `${name} holds ${good.plainBytes} bytes where the manifest says ${ref.plainBytes}`;
   return findings.add({ code: 'CONTENT_MISMATCH', message }, name);
-}
-
-/** The rows in a range; `undefined` when not all of its segments were read. */
-function countRows(
-  range: RangeEntry,
-  checks: SegmentChecks,
-): { rows: number; isClosed: boolean } | undefined {
-  let rows = 0;
-  let isClosed = true;
-  for (const slice of range.slices) {
-    const counted = checks.good(slice.id)?.counts.get(sliceKey(slice));
-    if (counted === undefined) return undefined;
-    rows += counted.rows;
-    isClosed = counted.isClosed;
-  }
-  return { rows, isClosed };
-}
-
-function countMismatch(
-  manifest: Manifest,
-  table: TableEntry,
-  index: number,
-  range: RangeEntry,
-  rows: number,
-): Pick<PgkeepError, 'code' | 'message'> {
-  const where = `range ${index} of ${table.schema}.${table.name}`;
-  const what =
-    rows === range.rows
-      ? 'does not end with the end of a row'
-      : `holds ${rows} rows where ${manifestName(manifest.backup)} counts ${range.rows}`;
-  return { code: 'CONTENT_MISMATCH', message: `${where} ${what}` };
 }
 
 /** What stands as the last time that all of it was found valid. */

@@ -66,9 +66,12 @@ export interface ServerFacts {
   systemIdentifier: string | null;
   timeline: string | null;
   isStandby: boolean;
+  /** When it was started, in seconds since 1970 with microseconds. */
+  startedAt: string;
 }
 
 export interface DatabaseFacts {
+  oid: string;
   name: string;
   encoding: string;
   collate: string;
@@ -181,7 +184,8 @@ export async function readServerFacts(client: pg.Client): Promise<ServerFacts> {
   const [row] = await queryRows(
     client,
     `SELECT current_setting('server_version') AS version, current_setting('server_version_num') AS number,
-            pg_catalog.pg_is_in_recovery() AS standby`,
+            pg_catalog.pg_is_in_recovery() AS standby,
+            extract(epoch FROM pg_catalog.pg_postmaster_start_time())::numeric(20,6)::text AS started`,
     'asking the server for its version',
   );
   const isStandby = row?.standby === 't';
@@ -200,6 +204,7 @@ export async function readServerFacts(client: pg.Client): Promise<ServerFacts> {
         : 'SELECT substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) AS value',
     ),
     isStandby,
+    startedAt: text(row?.started),
   };
 }
 
@@ -211,7 +216,7 @@ export async function readDatabaseFacts(client: pg.Client, server: ServerFacts):
   else if (server.versionNumber >= 150000) locale = 'd.daticulocale';
   const [row] = await queryRows(
     client,
-    `SELECT d.datname AS name, pg_catalog.pg_encoding_to_char(d.encoding) AS encoding, d.datcollate AS collate, d.datctype AS ctype,
+    `SELECT d.oid, d.datname AS name, pg_catalog.pg_encoding_to_char(d.encoding) AS encoding, d.datcollate AS collate, d.datctype AS ctype,
             ${provider} AS provider, ${locale} AS locale, ${icuRules} AS icu_rules, d.datconnlimit AS connection_limit,
             pg_catalog.pg_get_userbyid(d.datdba) AS owner,
             CASE WHEN d.datacl IS NOT NULL THEN (
@@ -229,6 +234,7 @@ export async function readDatabaseFacts(client: pg.Client, server: ServerFacts):
   if (row === undefined) throw new PgkeepError('INTERNAL', 'the current database is not in pg_database');
   const providers = { c: 'libc', i: 'icu', b: 'builtin' } as const;
   return {
+    oid: text(row.oid),
     name: text(row.name),
     encoding: text(row.encoding),
     collate: text(row.collate),

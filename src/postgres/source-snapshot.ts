@@ -15,7 +15,9 @@ export interface SourceSnapshot {
   id: string;
   /** pg_current_snapshot(): xmin:xmax:xip-list, 64-bit ids. */
   xids: string;
-  /** The WAL position when it was taken (replayed, on a standby), and whether WAL up to it reached the disk. */
+  /** A WAL position from before it was taken (replayed, on a standby). */
+  walBefore: string;
+  /** One from right after, and whether WAL up to it reached the disk. */
   walPosition: string;
   isWalFlushed: boolean;
   takenAt: Date;
@@ -27,17 +29,19 @@ export interface SourceSnapshot {
 const attempts = 10;
 const tablesPerLock = 500;
 const betweenAttemptsMs = 100;
-/** Idle servers may leave WAL that no commit needs unflushed for long; commits are flushed within this time. */
-const flushWaitMs = 1_000;
+/** Many times what a server takes that is asked for it, unless it is told to take its time. */
+const flushWaitMs = 5_000;
 
 /**
  * Locks every selected table ACCESS SHARE and takes the snapshot, in a transaction that stays open on `client`:
  * ending it ends the locks and the snapshot's use to others.
+ * @param monitor another connection, without a transaction.
  * @param skip leave out what the role may not read, instead of failing over it; and whether rows are wanted.
  * @throws PgkeepError DATABASE_PRIVILEGE and ROW_SECURITY naming all tables concerned, LOCK_TIMEOUT, CATALOG_UNSTABLE.
  */
 export async function takeSnapshot(
   client: pg.Client,
+  monitor: pg.Client,
   target: DatabaseTarget,
   selection: Selection,
   lockTimeoutMs: number,
@@ -53,6 +57,7 @@ export async function takeSnapshot(
     if (skip === undefined) requireReadable(found);
     else await markUnreadable(client, found, skip.withRows);
     const wanted = lockable(found);
+    const walBefore = await readWalPosition(client, isStandby);
     await queryRows(
       client,
       'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY',
@@ -71,8 +76,8 @@ export async function takeSnapshot(
           client,
           lockable(relations).filter(relation => relation.kind === 'r'),
         );
-        const isWalFlushed = isStandby || (await waitForFlush(client, snapshot.walPosition, signal));
-        return { ...snapshot, isWalFlushed, relations, dependents };
+        const isWalFlushed = isStandby || (await waitForFlush(monitor, snapshot.walPosition, signal));
+        return { ...snapshot, walBefore, isWalFlushed, relations, dependents };
       }
       unsteady = qualified(unlocked);
     } else {
@@ -207,23 +212,39 @@ async function lockTimeout(
   }
 }
 
-async function exportSnapshot(client: pg.Client, isStandby: boolean) {
-  const position = isStandby ? 'pg_last_wal_replay_lsn()' : 'pg_current_wal_insert_lsn()';
+async function readWalPosition(client: pg.Client, isStandby: boolean): Promise<string> {
   const [row] = await queryRows(
     client,
-    `SELECT pg_catalog.pg_export_snapshot() AS id, pg_catalog.pg_current_snapshot()::text AS xids, pg_catalog.${position}::text AS lsn`,
+    `SELECT ${walPosition(isStandby)} AS lsn`,
+    'asking for the WAL position',
+  );
+  return row?.lsn ?? '';
+}
+
+function walPosition(isStandby: boolean): string {
+  return `pg_catalog.${isStandby ? 'pg_last_wal_replay_lsn()' : 'pg_current_wal_insert_lsn()'}::text`;
+}
+
+async function exportSnapshot(client: pg.Client, isStandby: boolean) {
+  const [row] = await queryRows(
+    client,
+    `SELECT pg_catalog.pg_export_snapshot() AS id, pg_catalog.pg_current_snapshot()::text AS xids, ${walPosition(isStandby)} AS lsn`,
     'exporting the snapshot',
   );
   return { id: row?.id ?? '', xids: row?.xids ?? '', walPosition: row?.lsn ?? '', takenAt: new Date() };
 }
 
-/** Waits until what the snapshot sees would survive a crash of the server. */
+/**
+ * Waits until what the snapshot sees would survive a crash of the server. Idle servers leave WAL that no commit needs
+ * unflushed for long: a transaction that only takes an id makes them flush it.
+ */
 async function waitForFlush(
   client: pg.Client,
   position: string,
   signal: AbortSignal | undefined,
 ): Promise<boolean> {
   const deadline = Date.now() + flushWaitMs;
+  let isAsked = false;
   for (;;) {
     throwIfAborted(signal);
     const [row] = await queryRows(
@@ -233,6 +254,8 @@ async function waitForFlush(
     );
     if (row?.flushed === 't') return true;
     if (Date.now() > deadline) return false;
+    if (!isAsked) await queryRows(client, 'SELECT pg_catalog.pg_current_xact_id()', 'having WAL flushed');
+    isAsked = true;
     await sleep(20);
   }
 }

@@ -35,11 +35,37 @@ export interface Slice extends SegmentRef {
   bytes: number;
 }
 
-/** The rows of a run of pages, as COPY text in order. */
+/** The rows of a run of pages, as COPY text. docs/decisions/incremental.md tells what the parts are for. */
 export interface RangeEntry {
+  /** Rows of the range: the lines of its text without those that are gone. */
   rows: number;
+  /** Of the text, with the lines that are gone. */
   bytes: number;
+  /** The text: the base's, in physical order, then that of each delta. */
   slices: Slice[];
+  /** Where each line's row lay: a number list of ctids for the base, then one for each delta. */
+  ctids?: Slice[];
+  /** The lines that are not rows of the range any more: a number list, counted from 0. */
+  gone?: Slice[];
+  /** How much of it is the base's; there once there are deltas. */
+  base?: RangeBase;
+}
+
+export interface RangeBase {
+  rows: number;
+  /** How many of the range's slices, and of its slices of ctids. */
+  slices: number;
+  ctids: number;
+  /** The oldest transaction that had not ended when the base was last known to be whole: 64 bits. */
+  xmin: string;
+  /** How many follow, and how many lines they have together. */
+  deltas: number;
+  added: number;
+}
+
+/** Everything in the repository that a range consists of. */
+export function slicesOf({ slices, ctids = [], gone = [] }: RangeEntry): Slice[] {
+  return [...slices, ...ctids, ...gone];
 }
 
 export interface TableEntry {
@@ -55,12 +81,22 @@ export interface TableEntry {
   bytes: number;
   /** Pages of a range; 0 when the table was read as one range. Kept from backup to backup. */
   rangePages: number;
+  /** What must be the same for a later backup to build on this one's ranges; not there where none can. */
+  source?: RowSource;
   /** Load through this table instead: partition keys whose hash differs between servers (enums). */
   loadVia?: { schema: string; name: string };
   /** The ranges, when there are few ... */
   ranges?: RangeEntry[];
   /** ... or the segments holding the table index: one JSON range per line. */
   index?: SegmentRef[];
+}
+
+/** Where the rows of a table came from. */
+export interface RowSource {
+  /** pg_relation_filenode. */
+  fileNode: string;
+  /** A hash of all that decides what text a row is. */
+  context: string;
 }
 
 export interface LeftOutEntry {
@@ -71,6 +107,32 @@ export interface LeftOutEntry {
   reason: string;
   /** Nobody asked for it to be left out: the role may not read it, or what it needs. */
   missing?: true;
+}
+
+/** Page ranges that came into a backup in one way. */
+export interface RangeShare {
+  ranges: number;
+  rows: number;
+  /** Of text. */
+  bytes: number;
+}
+
+/** How the rows came into a backup. */
+export interface IncrementalFacts {
+  /** The backup whose ranges this one built on. */
+  parent: string | null;
+  /** Why there is none. */
+  withoutParent?: string;
+  /** When everything was last read: in this backup, or in one that it builds on. */
+  fullReadAt: string;
+  /** Not read, as nothing in them had changed. */
+  unread: RangeShare;
+  /** Rows that are new in ranges whose other rows were taken over. */
+  deltas: RangeShare;
+  /** Read, and found in the repository. */
+  equal: RangeShare;
+  /** Read and stored. */
+  stored: RangeShare;
 }
 
 /** A GRANT on the database itself. */
@@ -129,8 +191,11 @@ export interface Manifest {
     systemIdentifier: string | null;
     timeline: string | null;
     standby: boolean;
+    /** pg_postmaster_start_time(), in seconds since 1970 with microseconds. */
+    startedAt: string;
   };
   database: {
+    oid: string;
     name: string;
     encoding: string;
     collate: string;
@@ -175,6 +240,7 @@ export interface Manifest {
   /** Partitioned tables: they have no rows of their own. */
   partitioned: Pick<TableEntry, 'oid' | 'schema' | 'name' | 'parents'>[];
   leftOut: LeftOutEntry[];
+  incremental: IncrementalFacts;
   newBytes: number;
   reusedBytes: number;
   /** As in the metadata, where anybody can change them. Missing from the first backups. */
@@ -190,9 +256,33 @@ export function leftOutLabel({ schema, name }: Pick<LeftOutEntry, 'schema' | 'na
 /** Tables with at most this many ranges carry them in the manifest; longer lists go into a table index. */
 export const inlineRanges = 8;
 
-/** One line per range, for a table index. */
-export function formatRanges(ranges: readonly RangeEntry[]): string {
-  return ranges.map(range => `${JSON.stringify(range)}\n`).join('');
+/**
+ * A table index: the keys, then one line per range. It has a list of keys of its own, so that that of a table in which
+ * nothing changed is the same in every backup.
+ * @param keys the manifest's, which the ranges refer to.
+ */
+export function formatRanges(ranges: readonly RangeEntry[], keys: readonly string[]): string {
+  const own = new Map<string, number>();
+  const numberOf = (key: number): number => {
+    const id = keys[key];
+    if (id === undefined) return -1;
+    const number = own.get(id) ?? own.size;
+    own.set(id, number);
+    return number;
+  };
+  const lines = ranges.map(range => JSON.stringify(withKeys(range, numberOf)));
+  return [JSON.stringify({ keys: [...own.keys()] }), ...lines].map(line => `${line}\n`).join('');
+}
+
+/** The range with other numbers for its keys. */
+export function withKeys(range: RangeEntry, numberOf: (key: number) => number): RangeEntry {
+  const renumber = (slices: Slice[]) => slices.map(slice => ({ ...slice, key: numberOf(slice.key) }));
+  return {
+    ...range,
+    slices: renumber(range.slices),
+    ...(range.ctids && { ctids: renumber(range.ctids) }),
+    ...(range.gone && { gone: renumber(range.gone) }),
+  };
 }
 
 const hex64 = matching(/^[0-9a-f]{64}$/);
@@ -216,10 +306,25 @@ const slice = also<Slice>(
   ({ offset, bytes, plainBytes }) => offset + bytes <= plainBytes,
 );
 
+const indexHead = fields({ keys: listOf(matching(/^[0-9a-f]{32}$/)) });
+const xid = matching(/^\d{1,20}$/);
+
 const rangeEntry = also<RangeEntry>(
-  fields({ rows: isCount, bytes: isCount, slices: listOf(slice) }),
+  fields({
+    rows: isCount,
+    bytes: isCount,
+    slices: listOf(slice),
+    ctids: optional(listOf(slice)),
+    gone: optional(listOf(slice)),
+    base: optional(
+      fields({ rows: isCount, slices: isCount, ctids: isCount, xmin: xid, deltas: isCount, added: isCount }),
+    ),
+  }),
   // A row is a line, so it has a byte at least.
-  ({ rows, bytes, slices }) => rows <= bytes && bytes === sum(slices, ({ bytes: part }) => part),
+  ({ rows, bytes, slices, ctids = [], base }) =>
+    rows <= bytes &&
+    bytes === sum(slices, ({ bytes: part }) => part) &&
+    (base === undefined || (base.slices <= slices.length && base.ctids <= ctids.length)),
 );
 
 const tableEntry = also<TableEntry>(
@@ -231,6 +336,7 @@ const tableEntry = also<TableEntry>(
     rows: isCount,
     bytes: isCount,
     rangePages: isCount,
+    source: optional(fields({ fileNode: oid, context: isText })),
     loadVia: optional(fields(named)),
     ranges: optional(listOf(rangeEntry)),
     index: optional(listOf(fields(segmentRef))),
@@ -268,6 +374,7 @@ const globals = either(
 );
 
 const database = fields({
+  oid,
   name: isText,
   // Part of a statement as it is.
   encoding: matching(/^\w+$/),
@@ -292,6 +399,8 @@ const database = fields({
   ),
 });
 
+const share = fields({ ranges: isCount, rows: isCount, bytes: isCount });
+
 const manifestShape = also<Manifest>(
   fields({
     repository: isText,
@@ -303,6 +412,7 @@ const manifestShape = also<Manifest>(
       systemIdentifier: orNull(isText),
       timeline: orNull(isText),
       standby: isFlag,
+      startedAt: isText,
     }),
     database,
     snapshot: fields({ id: isText, xids: isText, walPosition: isText, walFlushed: isFlag, takenAt: isTime }),
@@ -332,6 +442,15 @@ const manifestShape = also<Manifest>(
     tables: listOf(tableEntry),
     partitioned: listOf(fields({ oid, ...named, parents: listOf(oid) })),
     leftOut: listOf(fields({ ...named, kind: isText, reason: isText, missing: optional(oneOf(true)) })),
+    incremental: fields({
+      parent: orNull(isText),
+      withoutParent: optional(isText),
+      fullReadAt: isTime,
+      unread: share,
+      deltas: share,
+      equal: share,
+      stored: share,
+    }),
     newBytes: isCount,
     reusedBytes: isCount,
     tags: optional(texts),
@@ -362,16 +481,32 @@ export function parseManifest(name: string, plain: Buffer): Manifest {
 
 /**
  * The ranges in a table's index.
+ * @param keys the manifest's.
  * @throws PgkeepError OBJECT_DAMAGED when it is none, or not that of the table.
  */
-export function parseRanges(table: TableEntry, text: Buffer): RangeEntry[] {
+export function parseRanges(table: TableEntry, text: Buffer, keys: readonly string[]): RangeEntry[] {
   const name = `the index of table ${table.schema}.${table.name}`;
+  const numbers = new Map(keys.map((id, number) => [id, number]));
+  let own: string[] | undefined;
   const ranges: RangeEntry[] = [];
   for (let start = 0; start < text.length; ) {
     const end = text.indexOf('\n', start);
     if (end < 0) throw damaged(name, 'its end is missing');
-    ranges.push(parseJson(name, text.subarray(start, end), rangeEntry) as RangeEntry);
+    const line = text.subarray(start, end);
     start = end + 1;
+    if (own === undefined) {
+      own = (parseJson(name, line, indexHead) as { keys: string[] }).keys;
+      continue;
+    }
+    const range = parseJson(name, line, rangeEntry) as RangeEntry;
+    ranges.push(
+      withKeys(range, key => {
+        if (key === -1) return -1;
+        const number = numbers.get(own?.[key] ?? '');
+        if (number === undefined) throw damaged(name, 'it names a key that the backup does not');
+        return number;
+      }),
+    );
   }
   if (!holds(table, ranges)) throw damaged(name, 'it does not add up to the table');
   return ranges;
@@ -385,7 +520,7 @@ function holds(table: TableEntry, ranges: readonly RangeEntry[]): boolean {
 function inlineRefs({ archive, tables }: Manifest): SegmentRef[] {
   return [
     ...archive.segments,
-    ...tables.flatMap(({ ranges = [], index = [] }) => [...index, ...ranges.flatMap(range => range.slices)]),
+    ...tables.flatMap(({ ranges = [], index = [] }) => [...index, ...ranges.flatMap(slicesOf)]),
   ];
 }
 

@@ -41,6 +41,8 @@ export class SegmentStore {
   readonly #keys = new Map<string, number>();
   /** Segments that are in the storage, but not whole. */
   readonly #damaged = new Set<string>();
+  /** What was found of segments that were there before this run. */
+  readonly #looks = new Map<string, Promise<KnownSegment | undefined>>();
   /** Segments on their way to the storage. */
   readonly #puts = new Map<string, Promise<SegmentRef>>();
 
@@ -109,9 +111,34 @@ export class SegmentStore {
     if (underWay !== undefined) return underWay;
     const used = this.#used.get(id);
     if (used !== undefined) return this.#use(id, used);
+    const whole = await this.#lookFor(id);
+    return whole && this.#use(id, whole);
+  }
+
+  /** Whether {@link find} would give it; it does not count as used for that. */
+  async has(id: string): Promise<boolean> {
+    return this.#puts.has(id) || this.#used.has(id) || (await this.#lookFor(id)) !== undefined;
+  }
+
+  /** Whether this run stored the segment. */
+  isNew(id: string): boolean {
+    return this.#used.get(id)?.isNew ?? false;
+  }
+
+  /** Several that ask for the same share one look. */
+  #lookFor(id: string): Promise<KnownSegment | undefined> {
+    let found = this.#looks.get(id);
+    if (found === undefined) {
+      found = this.#look(id);
+      this.#looks.set(id, found);
+    }
+    return found;
+  }
+
+  async #look(id: string): Promise<KnownSegment | undefined> {
     const known = this.#known.get(id);
     const found = known === undefined || this.#listed.has(id) ? undefined : await this.#findKnown(id, known);
-    return found === undefined ? this.#adopt(id) : this.#use(id, found);
+    return found ?? this.#adopt(id);
   }
 
   /** The segment, when it has the size, and by its header the key, that it had for the manifest that names it. */
@@ -157,7 +184,7 @@ export class SegmentStore {
       if (outcome === 'stored') return this.#use(id, own);
       // Another run stored it meanwhile.
       const adopted = await this.#adopt(id);
-      if (adopted !== undefined) return adopted;
+      if (adopted !== undefined) return this.#use(id, adopted);
     }
     // Replaced in one step: between removing and putting, what another run stored could be removed.
     await this.#repository.storage.put(name, object, lock);
@@ -199,7 +226,7 @@ export class SegmentStore {
   }
 
   /** Checks a segment nobody vouches for, if there is one, and takes it over; notes when it is damaged. */
-  async #adopt(id: string): Promise<SegmentRef | undefined> {
+  async #adopt(id: string): Promise<KnownSegment | undefined> {
     const name = segmentName(id);
     const { storage, secret } = this.#repository;
     try {
@@ -208,7 +235,7 @@ export class SegmentStore {
       const keyId = sealedKeyId(name, object);
       // Newer than the list from now on, so that a cleanup keeps it although no manifest names it yet.
       if (this.#listed.has(id)) await storage.put(name, object, { lockedUntil: this.#lockedUntil });
-      return this.#use(id, { keyId, plainBytes: plain.length, storedBytes: object.length, isNew: false });
+      return { keyId, plainBytes: plain.length, storedBytes: object.length, isNew: false };
     } catch (error) {
       if (!isLoss(error)) throw error;
       // A segment that is not there is stored like any other; one whose key is not there must be replaced.

@@ -56,7 +56,7 @@ async function partsOf(folder: string, id: string): Promise<Parts> {
     if (found === undefined) throw new Error(`no table ${name}`);
     return found;
   };
-  const ranges = await readRanges(repository, table('spread'));
+  const ranges = await readRanges(repository, manifest, table('spread'));
   return {
     id,
     manifest: manifestName(id),

@@ -196,7 +196,7 @@ describe('finds in a restored database', () => {
     const opened = await Repository.open(new LocalStorage(repository.path), testKey);
     const manifest = await opened.readManifest(await findBackup(opened.storage, 'latest'));
     const ranges = [];
-    for (const table of manifest.tables) ranges.push(await readRanges(opened, table));
+    for (const table of manifest.tables) ranges.push(await readRanges(opened, manifest, table));
     return await compareTables({
       target: readTarget(server.url(database), {}),
       repository: opened,

@@ -229,7 +229,8 @@ function segmentsOf(
 ): string[] {
   const { reader, manifest } = newest(repository);
   const references = {
-    rows: () => manifest.tables.flatMap(table => reader.ranges(table).flatMap(range => range.slices)),
+    rows: () =>
+      manifest.tables.flatMap(table => reader.ranges(table, manifest).flatMap(range => range.slices)),
     archive: () => manifest.archive.segments,
     index: () => manifest.tables.flatMap(table => table.index ?? []),
   }[part]();

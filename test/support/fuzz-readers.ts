@@ -92,7 +92,7 @@ async function readers(keyText: string | null): Promise<Reader[]> {
   const readWhole = async (told: BackupMetadata) => {
     const opened = await open();
     const read = await opened.readManifest(told);
-    for (const table of read.tables) await readRanges(opened, table);
+    for (const table of read.tables) await readRanges(opened, read, table);
     for await (const bytes of opened.readSegments(read.archive.segments)) bytes.length;
   };
   const garbage = await writeGarbageList(storage, {
@@ -165,10 +165,10 @@ async function readers(keyText: string | null): Promise<Reader[]> {
     },
     {
       name: 'contents of a table index',
-      bytes: Buffer.from(formatRanges(ranges)),
+      bytes: Buffer.from(formatRanges(ranges, store.keys)),
       mutate: [mutateBytes, (random, bytes) => mutateLine(random, bytes)],
       also: bombs,
-      read: async bytes => parseRanges(indexed, bytes),
+      read: async bytes => parseRanges(indexed, bytes, store.keys),
     },
     {
       name: 'metadata',
@@ -219,7 +219,7 @@ async function storeBackup(
     name: 'big',
     rows: 12 * 400,
     bytes: 12 * rows.length,
-    index: [await store.store(Buffer.from(formatRanges(ranges)))],
+    index: [await store.store(Buffer.from(formatRanges(ranges, store.keys)))],
   };
   const { manifest, metadata } = await storeSample(repository, {
     change: {

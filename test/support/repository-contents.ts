@@ -4,7 +4,7 @@
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { SecondReader } from '../unit/repository/second-reader.ts';
+import { SecondReader, segmentsOf } from '../unit/repository/second-reader.ts';
 import { psql, type Server } from './postgres-server.ts';
 
 /** Digest of every object by name. Unfinished files, whose names begin with a dot, are none. */
@@ -51,7 +51,7 @@ export function readBackup(folder: string, key: string, backup: string): WholeBa
     ...manifest.archive.segments,
     ...manifest.tables.flatMap(table => [
       ...(table.index ?? []),
-      ...reader.ranges(table).flatMap(range => range.slices),
+      ...reader.ranges(table, manifest).flatMap(segmentsOf),
     ]),
   ];
   const segments = references.map(({ id }) => `segments/${id.slice(0, 2)}/${id}`);
@@ -61,7 +61,7 @@ export function readBackup(folder: string, key: string, backup: string): WholeBa
     rows: new Map(
       manifest.tables.map(table => [
         `${table.schema}.${table.name}`,
-        digestOfRows(reader.rows(table).toString()),
+        digestOfRows(reader.rows(table, manifest).toString()),
       ]),
     ),
   };

@@ -29,13 +29,15 @@ export async function run(invocation: Invocation<'create'>): Promise<void> {
     progress.warn(result.warnings);
     if (options.json) printJson(result, io);
     if (!options.quiet) io.stderr.write(createdText(result, await styleFor(io.stderr, io)));
+    // All are told, and the exit code is that of the last: the rarest.
     const { replica } = result;
-    if (replica?.error !== undefined) {
-      // Both are told, and the exit code is that of the rarer one.
-      if (!result.complete) await reportError(partialBackup(result), false, io);
-      throw new FailureAfterResult(replicaFailure(result, replica));
-    }
-    if (!result.complete) throw new FailureAfterResult(partialBackup(result));
+    const failures: PgkeepError[] = [];
+    if (!result.complete) failures.push(partialBackup(result));
+    if (replica?.error !== undefined) failures.push(replicaFailure(result, replica));
+    if (result.mismatches.length > 0) failures.push(mismatch(result));
+    const last = failures.pop();
+    for (const failure of failures) await reportError(failure, false, io);
+    if (last !== undefined) throw new FailureAfterResult(last);
   } finally {
     progress.stop();
   }
@@ -71,6 +73,9 @@ function operationOptions(
     maxBlockingMs: options.maxBlockingMs,
     rolePasswords: options.rolePasswords,
     privateMetadata: options.privateMetadata,
+    full: options.full,
+    verifyIncremental: options.verifyIncremental,
+    fullEveryMs: options.fullEveryMs,
     programs: options.programs,
     signal,
     onEvent: progress.onEvent,
@@ -89,6 +94,16 @@ export function replicaFailure(
       hint: `${error?.hint === undefined ? '' : `${error.hint}; then `}copy it with: pgkeep replicate --to ${to}`,
     },
   );
+}
+
+/** Says that backups before this one may be wrong. */
+function mismatch({ id, mismatches, incremental }: CreateBackupResult): PgkeepError {
+  const lines = mismatches.slice(0, namedMissing).map(line => singleLine(`  ${line}`));
+  if (mismatches.length > lines.length) lines.push(`  and ${mismatches.length - lines.length} more`);
+  const text = [`${id} was read in full and is right, but does not follow from those before it:`, ...lines];
+  return new PgkeepError('INCREMENTAL_MISMATCH', text.join('\n'), {
+    hint: `backups that built on others may hold wrong rows${incremental.parent ? `, ${incremental.parent} among them` : ''}: keep this one, and please report it`,
+  });
 }
 
 const dayMs = 86_400_000;
@@ -118,6 +133,12 @@ export function createdText(result: CreateBackupResult, style: Style): string {
     `stored ${formatBytes(result.newBytes)} new, reused ${formatBytes(result.reusedBytes)}, ${sealed}, in ${result.repository}`,
   ];
   if (result.part !== undefined) lines.push(`a part of the database: made with ${partText(result.part)}`);
+  const { parent, unread, deltas } = result.incremental;
+  if (parent !== null) {
+    lines.push(
+      `built on ${parent}: ${formatQuantity(unread.rows, 'row')} taken over unread, ${formatQuantity(deltas.rows, 'row')} as deltas`,
+    );
+  }
   if (result.leftOut.length > 0) {
     lines.push(
       `left out: ${formatCount(result.leftOut.length)} (pgkeep show ${result.id} says what and why)`,

@@ -10,6 +10,10 @@ export interface PlannedTable {
   /** As SQL: the select list; empty for a table without columns. */
   columns: string;
   sizeBytes: number;
+  /** Of heap. */
+  pages: number;
+  /** Whether later backups may build on its ranges: what its rows' text depends on is known. */
+  isTraceable: boolean;
   /** Pages of a range; 0 reads the table as one. */
   rangePages: number;
   ranges: number;
@@ -24,11 +28,10 @@ export interface CopyPlan {
   items: number;
 }
 
-/** One COPY. */
+/** One range of one table. */
 export interface CopyTask {
   table: number;
   range: number;
-  sql: string;
 }
 
 /** 8 MiB of heap: about 4 MB of COPY text, one segment. */
@@ -40,18 +43,22 @@ const groupBytes = 8 * 1024 * 1024;
 /** One in so many small tables ends a group, whatever its neighbours do: groups stay the same from run to run. */
 const groupCut = 64;
 const firstVersionWithTidRangeScan = 140000;
+/** Ranges with fewer pages are read anew whenever they changed. */
+const pagesWithCtids = 64;
 
 /**
  * @param relations the tables whose rows are read, with their sizes.
  * @param earlierRangePages what an earlier backup used for a table (`schema.name`, quoted): boundaries stay.
+ * @param traceable oids of tables that later backups may build on.
  */
 export function planCopies(
   relations: readonly Relation[],
   encoding: string,
   versionNumber: number,
   earlierRangePages: ReadonlyMap<string, number>,
+  traceable: Pick<ReadonlySet<string>, 'has'>,
 ): CopyPlan {
-  const tables = relations.map(relation => planTable(relation, versionNumber, earlierRangePages));
+  const tables = relations.map(relation => planTable(relation, versionNumber, earlierRangePages, traceable));
   const groups: { tables: number[]; sizeBytes: number }[] = [];
   let group: { tables: number[]; sizeBytes: number } | undefined;
   for (const [index, table] of tables.entries()) {
@@ -92,36 +99,109 @@ export function tasksOf(plan: CopyPlan, item: number): CopyTask[] {
   const group = plan.groups[low];
   if (group === undefined) return [];
   const range = item - group.firstItem;
-  return group.tables.map(table => ({ table, range, sql: copySql(plan, table, range) }));
+  return group.tables.map(table => ({ table, range }));
 }
 
 function planTable(
   relation: Relation,
   versionNumber: number,
   earlier: ReadonlyMap<string, number>,
+  traceable: Pick<ReadonlySet<string>, 'has'>,
 ): PlannedTable {
   const from = quoteQualified(relation.schema, relation.name);
   const columns = relation.columns.map(quoteName).join(', ');
-  const base = { from, columns, sizeBytes: relation.sizeBytes };
+  const { sizeBytes, pages } = relation;
   if (!relation.isHeap || versionNumber < firstVersionWithTidRangeScan)
-    return { ...base, rangePages: 0, ranges: 1 };
+    return { from, columns, sizeBytes, pages, isTraceable: false, rangePages: 0, ranges: 1 };
+  const isTraceable = traceable.has(relation.oid) && columns !== '';
   let rangePages = earlier.get(from) ?? 0;
   if (rangePages === 0) {
     rangePages = basePages;
-    while (relation.pages / rangePages > maxRanges) rangePages *= 2;
+    while (pages / rangePages > maxRanges) rangePages *= 2;
   }
   // A heap without pages has no rows; the size is read after the snapshot was taken.
-  return { ...base, rangePages, ranges: Math.ceil(relation.pages / rangePages) };
+  const ranges = Math.ceil(pages / rangePages);
+  return { from, columns, sizeBytes, pages, isTraceable, rangePages, ranges };
 }
 
-function copySql(plan: CopyPlan, index: number, range: number): string {
+/** Whether the range keeps the ctids of its rows, so that a later backup can tell what has changed in it. */
+export function keepsCtids(plan: CopyPlan, { table: index, range }: CopyTask): boolean {
+  const table = tableOf(plan, index);
+  return (
+    table.isTraceable && Math.min(table.rangePages, table.pages - range * table.rangePages) >= pagesWithCtids
+  );
+}
+
+/** COPY of the rows' text, in the order of pages and line pointers. */
+export function textSql(plan: CopyPlan, task: CopyTask): string {
+  const { columns, from } = tableOf(plan, task.table);
+  return copyText(plan, `SELECT ${columns} FROM ONLY ${from}${where(plan, task)}`);
+}
+
+/** COPY, in binary, of one row: the ctids of all rows, packed. */
+export function ctidsSql(plan: CopyPlan, task: CopyTask): string {
+  return copyBinary(`SELECT ${packed('')} FROM ONLY ${tableOf(plan, task.table).from}${where(plan, task)}`);
+}
+
+/**
+ * How many rows there are, and how many of them are young.
+ * @param age of the oldest transaction of which rows count as young.
+ */
+export function lookSql(plan: CopyPlan, task: CopyTask, age: number): string {
+  const { from } = tableOf(plan, task.table);
+  return `SELECT count(*), count(*) FILTER (WHERE ${isYoung(age)}) FROM ONLY ${from}${where(plan, task)}`;
+}
+
+/** COPY, in binary, of one row: the ctids of the old rows, and those of the young ones. */
+export function changesSql(plan: CopyPlan, task: CopyTask, age: number): string {
+  const columns = [` FILTER (WHERE NOT ${isYoung(age)})`, ` FILTER (WHERE ${isYoung(age)})`].map(packed);
+  return copyBinary(
+    `SELECT ${columns.join(', ')} FROM ONLY ${tableOf(plan, task.table).from}${where(plan, task)}`,
+  );
+}
+
+/** COPY of the text of young rows, each with its ctid in front. */
+export function youngSql(plan: CopyPlan, task: CopyTask, age: number): string {
+  const { columns, from } = tableOf(plan, task.table);
+  return copyText(plan, `SELECT ctid, ${columns} FROM ONLY ${from}${where(plan, task, isYoung(age))}`);
+}
+
+/** The same, of the rows with these ctids, as SQL writes them. */
+export function rowsSql(plan: CopyPlan, { table }: CopyTask, ctids: readonly string[]): string {
+  const { columns, from } = tableOf(plan, table);
+  const list = ctids.map(ctid => `"${ctid}"`).join(',');
+  return copyText(plan, `SELECT ctid, ${columns} FROM ONLY ${from} WHERE ctid = ANY ('{${list}}'::tid[])`);
+}
+
+function tableOf(plan: CopyPlan, index: number): PlannedTable {
   const table = plan.tables[index];
   if (table === undefined) throw new RangeError(`no table ${index} in the plan`);
+  return table;
+}
+
+function where(plan: CopyPlan, { table: index, range }: CopyTask, also?: string): string {
+  const table = tableOf(plan, index);
   const conditions: string[] = [];
   if (table.rangePages > 0 && range > 0) conditions.push(`ctid >= '(${range * table.rangePages},0)'`);
   // The last range is open: nothing is lost should the table have more pages than were counted.
   if (table.rangePages > 0 && range < table.ranges - 1)
     conditions.push(`ctid < '(${(range + 1) * table.rangePages},0)'`);
-  const where = conditions.length > 0 ? ` WHERE ${conditions.join(' AND ')}` : '';
-  return `COPY (SELECT ${table.columns} FROM ONLY ${table.from}${where}) TO STDOUT WITH (ENCODING '${plan.encoding}')`;
+  if (also !== undefined) conditions.push(also);
+  return conditions.length > 0 ? ` WHERE ${conditions.join(' AND ')}` : '';
+}
+
+function isYoung(age: number): string {
+  return `age(xmin) <= ${age}`;
+}
+
+function packed(filter: string): string {
+  return `string_agg(tidsend(ctid), ''::bytea)${filter}`;
+}
+
+function copyText(plan: CopyPlan, query: string): string {
+  return `COPY (${query}) TO STDOUT WITH (ENCODING '${plan.encoding}')`;
+}
+
+function copyBinary(query: string): string {
+  return `COPY (${query}) TO STDOUT WITH (FORMAT binary)`;
 }

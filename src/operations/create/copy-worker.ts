@@ -1,23 +1,46 @@
 // A worker thread of create: its own connection in the shared snapshot; COPY in, cut, hash, look up, compress, seal,
-// check. The main thread, which alone talks to the storage, is handed sealed objects without copying.
+// check. The main thread, which alone talks to the storage, is handed sealed objects without copying. Ranges of which
+// an earlier backup tells what they held are asked what has changed first (docs/decisions/incremental.md).
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parentPort, workerData } from 'node:worker_threads';
 import { PgkeepError } from '../../base/errors.ts';
 import { ThreadLine } from '../../base/thread-calls.ts';
 import type { DataKey } from '../../crypto/seal.ts';
-import { WireConnection } from '../../postgres/wire.ts';
-import type { RangeEntry, SegmentRef } from '../../repository/manifest.ts';
+import { type CopySink, WireConnection } from '../../postgres/wire.ts';
+import type { RangeEntry, SegmentRef, Slice } from '../../repository/manifest.ts';
+import { type NumberListWriter, type NumberRun, readNumberLists } from '../../repository/number-list.ts';
 import { sealSegment, segmentId } from '../../repository/segment.ts';
+import { SegmentReader } from '../restore/segment-reader.ts';
+import { RemainingLines, readRows } from '../row-text.ts';
 import { rowTextSettings } from '../row-text-settings.ts';
+import { asBuffer, type ThreadSegment, takeOver } from '../thread-segment.ts';
 import { fromThread, type ThreadTarget } from '../thread-target.ts';
-import { type CopyPlan, type CopyTask, tasksOf } from './copy-plan.ts';
-import { BufferPool, SegmentCutter, type SliceSink } from './segment-cutter.ts';
+import { addDigests, type DigestedRows, isSameRows, noRows, RowDigest } from '../verify/row-digest.ts';
+import {
+  type CopyPlan,
+  type CopyTask,
+  changesSql,
+  ctidsSql,
+  keepsCtids,
+  lookSql,
+  rowsSql,
+  tasksOf,
+  textSql,
+  youngSql,
+} from './copy-plan.ts';
+import { BinaryRow, CtidSink } from './copy-sinks.ts';
+import { compareRange, ctidAt, ctidBytes, ctidText, listCtids } from './range-change.ts';
+import { BufferPool, SegmentCutter } from './segment-cutter.ts';
 
 export interface CopyWorkerData {
   target: ThreadTarget;
   applicationName: string;
   snapshotId: string;
   plan: CopyPlan;
+  /** Whether there is an earlier backup to ask about. */
+  hasParent: boolean;
+  /** Read everything, and compare it with what building on the earlier backup would have given. */
+  isVerified: boolean;
   /** One counter for all workers: the next item of the plan. */
   nextItem: SharedArrayBuffer;
   secret: Uint8Array;
@@ -29,22 +52,63 @@ export interface CopyWorkerData {
 export type CopyHost = {
   find(id: string): Promise<SegmentRef | undefined>;
   put(segment: { id: string; object: Uint8Array<ArrayBuffer>; plainBytes: number }): Promise<SegmentRef>;
-  done(results: TaskResult[]): void;
+  /** What an earlier backup tells of the range, if it does. */
+  reference(task: CopyTask): Promise<RangeReference | undefined>;
+  /** A sealed segment. */
+  fetch(id: string): Promise<unknown>;
+  /** An item was read; where its bytes are is told later. */
+  progress(ranges: { table: number; rows: number }[]): void;
+  /** Where what was read is not what building on the earlier backup would have given. */
+  mismatch(message: string): void;
+  done(results: TaskResult[]): Promise<void>;
 };
 
-export interface TaskResult {
-  table: number;
-  range: number;
+/** A range as an earlier backup has it. */
+export interface RangeReference {
   entry: RangeEntry;
+  /** The oldest transaction that had not ended at its snapshot: 64 bits. */
+  xmin: string;
 }
 
-/** Segment buffers: one being filled, the others on their way through lookup, compression and sealing. */
-const buffers = 4;
+export type TaskResult = CopyTask &
+  (
+    | { kind: 'unread' }
+    | { kind: 'read'; entry: RangeEntry }
+    | { kind: 'delta'; entry: RangeEntry; added: { rows: number; bytes: number } }
+  );
+
+/** What has become of a range since the earlier backup. */
+interface Change {
+  /** Its state then, or its base's. */
+  since: RangeReference;
+  age: number;
+  /** Of rows; the young ones' ctids, where they are known. */
+  old: number;
+  young: number;
+  youngCtids: string[] | undefined;
+  /** All lines that are gone; `undefined` when they are those that were gone before. */
+  gone: NumberListWriter | undefined;
+}
+
+interface ReadTask {
+  rows: number;
+  /** Compares the range with what was derived, once its rows are in the repository. */
+  verify?: () => Promise<void>;
+  /** Once all of it is in the repository. */
+  result: () => Promise<TaskResult>;
+}
+
+/** Segment buffers: two being filled, the others on their way through lookup, compression and sealing. */
+const buffers = 5;
 /** Sealed objects on their way to the storage. */
 const maxPuts = 4;
 /** Items whose COPYs are sent ahead, so that the server never waits for a round trip. */
 const sentAhead = 2;
 const lockTimeoutMs = 2_000;
+/** After so many deltas the next one is made against the base, and replaces them. */
+const maxDeltas = 8;
+/** What is gone and new since the base, as a part of the base, when the range is read anew. */
+const maxChanged = 1 / 4;
 
 class Reader {
   readonly #data: CopyWorkerData;
@@ -56,6 +120,15 @@ class Reader {
   readonly #nextItem: Int32Array;
   readonly #again: number[] = [];
   readonly #putWaiters: (() => void)[] = [];
+  readonly #segments: SegmentReader;
+  /** Gathers what is small, of many ranges: deltas, ctids. */
+  readonly #small: SegmentCutter;
+  /** Results that wait for their small parts to be stored. */
+  readonly #results: Promise<void>[] = [];
+  /** By transaction id, in the transaction of now. */
+  readonly #ages = new Map<string, Promise<number>>();
+  /** Tables in which rows were gone from the range looked at last: of the next one, ctids are asked for at once. */
+  readonly #changing = new Set<number>();
   #puts = 0;
 
   constructor(data: CopyWorkerData, line: ThreadLine<CopyHost>, wire: WireConnection) {
@@ -66,6 +139,11 @@ class Reader {
     this.#key = data.key && { id: data.key.id, bytes: asBuffer(data.key.bytes) };
     this.#nextItem = new Int32Array(data.nextItem);
     this.#pool = new BufferPool(buffers, isCongested => (isCongested ? wire.pause() : wire.resume()));
+    this.#small = new SegmentCutter(this.#pool, (plain, buffer) => this.#store(plain, buffer));
+    this.#segments = new SegmentReader({
+      fetch: async id => takeOver((await line.call('fetch', id)) as ThreadSegment),
+      secret: this.#secret,
+    });
   }
 
   async run(): Promise<void> {
@@ -82,7 +160,7 @@ class Reader {
         underWay.push({ item, ended });
       }
       const first = underWay.shift();
-      if (first === undefined) return;
+      if (first === undefined) break;
       try {
         await first.ended;
       } catch (error) {
@@ -96,6 +174,8 @@ class Reader {
         await this.#begin();
       }
     }
+    this.#small.close();
+    await Promise.all(this.#results);
   }
 
   #take(): number | undefined {
@@ -106,6 +186,7 @@ class Reader {
   }
 
   async #begin(): Promise<void> {
+    this.#ages.clear();
     // A lock wait here means DDL queues behind the leader's lock; the watcher decides how long that may last.
     await this.#wire.run(
       `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '${this.#data.snapshotId}'; SET LOCAL lock_timeout = ${lockTimeoutMs}`,
@@ -116,32 +197,272 @@ class Reader {
   async #readItem(item: number): Promise<void> {
     const cutter = new SegmentCutter(this.#pool, (plain, buffer) => this.#store(plain, buffer));
     const tasks = tasksOf(this.#data.plan, item);
-    const copies = tasks.map(task => this.#copy(task, cutter.sink()));
-    const ended = await Promise.allSettled(copies);
-    const failed = ended.find(copy => copy.status === 'rejected');
+    const ended = await Promise.allSettled(tasks.map(task => this.#readTask(task, cutter)));
+    const failed = ended.find(task => task.status === 'rejected');
     if (failed !== undefined) {
       cutter.abandon();
       throw failed.reason;
     }
     cutter.close();
-    const results: TaskResult[] = [];
-    for (const [index, copy] of ended.entries()) {
-      const task = tasks[index];
-      if (copy.status === 'rejected' || task === undefined) continue;
-      const { rows, sink } = copy.value;
-      results.push({
-        table: task.table,
-        range: task.range,
-        entry: { rows, bytes: sink.bytes, slices: await sink.slices() },
-      });
-    }
-    await this.#line.call('done', results);
+    const read = ended.flatMap(task => (task.status === 'fulfilled' ? [task.value] : []));
+    for (const { verify } of read) await verify?.();
+    const stored = Promise.all(read.map(({ result }) => result())).then(results =>
+      this.#line.call('done', results),
+    );
+    // Awaited in the end.
+    stored.catch(() => undefined);
+    this.#results.push(stored);
+    const progress = tasks.map(({ table }, index) => ({ table, rows: read[index]?.rows ?? 0 }));
+    await this.#line.call('progress', progress);
   }
 
-  async #copy(task: CopyTask, sink: SliceSink): Promise<{ rows: number; sink: SliceSink }> {
-    const from = this.#data.plan.tables[task.table]?.from ?? '';
-    const rows = await this.#wire.copyOut(task.sql, `reading table ${from}`, sink);
-    return { rows, sink };
+  /** Sends what it can without waiting for an answer: the next COPY is to follow at once. */
+  async #readTask(task: CopyTask, cutter: SegmentCutter): Promise<ReadTask> {
+    const reference = this.#data.hasParent ? await this.#line.call('reference', task) : undefined;
+    if (reference === undefined) return this.#readWhole(task, cutter);
+    if (this.#data.isVerified) return this.#readVerified(task, reference, cutter);
+    const change = await this.#findChange(task, reference);
+    if (change === 'unknown') return this.#readWhole(task, cutter);
+    if (change === 'none') {
+      return { rows: reference.entry.rows, result: async () => ({ ...task, kind: 'unread' }) };
+    }
+    return this.#readDelta(task, change);
+  }
+
+  async #readWhole(
+    task: CopyTask,
+    cutter: SegmentCutter,
+  ): Promise<ReadTask & { text: () => Promise<Slice[]> }> {
+    const { plan } = this.#data;
+    const sink = cutter.sink();
+    const packed = new BinaryRow();
+    const [rows] = await Promise.all([
+      this.#wire.copyOut(textSql(plan, task), this.#reading(task), sink),
+      keepsCtids(plan, task) ? this.#wire.copyOut(ctidsSql(plan, task), this.#reading(task), packed) : 0,
+    ]);
+    const list = keepsCtids(plan, task)
+      ? inOrder(() => listCtids(packed.values[0] ?? Buffer.alloc(0)))
+      : undefined;
+    if (list !== undefined && list.count !== rows) {
+      throw new PgkeepError(
+        'INTERNAL',
+        `${this.#reading(task)} gave ${rows} rows, and then ${list.count} in the same snapshot`,
+      );
+    }
+    const ctids = list && this.#writeSmall(list.bytes());
+    const result = async (): Promise<TaskResult> => {
+      const entry: RangeEntry = { rows, bytes: sink.bytes, slices: await sink.slices() };
+      if (ctids !== undefined) entry.ctids = await ctids();
+      return { ...task, kind: 'read', entry };
+    };
+    return { rows, result, text: () => sink.slices() };
+  }
+
+  /** Reads the range, and derives it from the earlier backup as well. */
+  async #readVerified(task: CopyTask, reference: RangeReference, cutter: SegmentCutter): Promise<ReadTask> {
+    const change = await this.#findChange(task, reference).catch(async (error: unknown) => {
+      if (!(error instanceof PgkeepError) || error.code !== 'INCREMENTAL_MISMATCH') throw error;
+      await this.#line.call('mismatch', error.message);
+      return 'unknown' as const;
+    });
+    if (change === 'unknown') return this.#readWhole(task, cutter);
+    const derived = change === 'none' ? noRows : await this.#digestYoung(task, change);
+    const read = await this.#readWhole(task, cutter);
+    const verify = async () => {
+      const whole = { rows: read.rows, slices: await read.text() };
+      if (change === 'none' && isSameText(reference.entry, whole)) return;
+      const old =
+        change === 'none'
+          ? await this.#digestRows(task, reference.entry)
+          : await this.#digestOld(task, change);
+      const then = addDigests(derived, old);
+      if (isSameRows(then, await this.#digestRows(task, whole))) return;
+      await this.#line.call(
+        'mismatch',
+        `range ${task.range} of ${this.#nameOf(task)} has ${whole.rows} rows that are not the ${then.rows} which follow from the earlier backup`,
+      );
+    };
+    return { ...read, verify };
+  }
+
+  async #digestYoung(task: CopyTask, change: Change): Promise<DigestedRows> {
+    const digest = new RowDigest(null);
+    if (change.young > 0) await this.#copyYoung(task, change, digest);
+    return digest.digest;
+  }
+
+  /** Of the rows that a delta would take over. */
+  async #digestOld(task: CopyTask, { since: { entry }, old, gone }: Change): Promise<DigestedRows> {
+    if (gone === undefined) return this.#digestRows(task, entry);
+    const digest = new RowDigest(null);
+    const remaining = new RemainingLines(this.#reading(task), old, gone.bytes());
+    for await (const bytes of this.#segments.read(entry.slices)) {
+      for (const left of remaining.of(bytes)) digest.write(left);
+    }
+    remaining.end();
+    return digest.digest;
+  }
+
+  async #digestRows(
+    task: CopyTask,
+    { rows, slices, gone }: Pick<RangeEntry, 'rows' | 'slices' | 'gone'>,
+  ): Promise<DigestedRows> {
+    const digest = new RowDigest(null);
+    const ranges = [{ rows, slices, ...(gone && { gone }) }];
+    const text = { table: this.#nameOf(task), first: task.range, ranges };
+    for await (const bytes of readRows(this.#segments, text)) digest.write(bytes);
+    return digest.digest;
+  }
+
+  async #findChange(task: CopyTask, reference: RangeReference): Promise<Change | 'none' | 'unknown'> {
+    const { entry, xmin } = reference;
+    const { base } = entry;
+    const { plan } = this.#data;
+    const age = await this.#ageOf(xmin);
+    if (age < 0) return 'unknown';
+    if (!this.#changing.has(task.table)) {
+      const [counts] = await this.#wire.run(lookSql(plan, task, age), this.#reading(task));
+      const young = Number(counts?.[1]);
+      const old = Number(counts?.[0]) - young;
+      if (young === 0 && old === entry.rows) return 'none';
+      if (old > entry.rows) throw this.#contradiction(task, old - entry.rows);
+      if (entry.ctids === undefined) return 'unknown';
+      if (old === entry.rows && (base?.deltas ?? 0) < maxDeltas) {
+        const change: Change = { since: reference, age, old, young, youngCtids: undefined, gone: undefined };
+        return isOutgrown(change) ? 'unknown' : change;
+      }
+    }
+    if (entry.ctids === undefined) return 'unknown';
+    return base === undefined || base.deltas < maxDeltas
+      ? this.#compare(task, reference, false)
+      : this.#compare(task, baseOf(entry, base), true);
+  }
+
+  /**
+   * Finds out by the ctids of the rows.
+   * @param isBase whether `since` is the base of what the earlier backup has, so that it must change.
+   */
+  async #compare(
+    task: CopyTask,
+    since: RangeReference,
+    isBase: boolean,
+  ): Promise<Change | 'none' | 'unknown'> {
+    const { entry, xmin } = since;
+    const age = await this.#ageOf(xmin);
+    if (age < 0) return 'unknown';
+    const packed = new BinaryRow();
+    await this.#wire.copyOut(changesSql(this.#data.plan, task, age), this.#reading(task), packed);
+    const [old = Buffer.alloc(0), young = Buffer.alloc(0)] = packed.values;
+    const [oldRows, youngRows] = [old.length / ctidBytes, young.length / ctidBytes];
+    if (oldRows === entry.rows) this.#changing.delete(task.table);
+    else this.#changing.add(task.table);
+    if (youngRows === 0 && oldRows === entry.rows && !isBase) return 'none';
+    const of = this.#reading(task);
+    const ctids = await this.#readLists(entry.ctids ?? [], of);
+    const [gone = []] = await this.#readLists(entry.gone ?? [], of);
+    const change = inOrder(() => compareRange({ ctids, gone }, old));
+    if (change === undefined) return 'unknown';
+    if (change.unknown > 0) throw this.#contradiction(task, change.unknown);
+    const youngCtids: string[] = [];
+    for (let at = 0; at < young.length; at += ctidBytes) youngCtids.push(ctidText(ctidAt(young, at)));
+    const found: Change = { since, age, old: oldRows, young: youngRows, youngCtids, gone: change.gone };
+    return isOutgrown(found) ? 'unknown' : found;
+  }
+
+  async #readDelta(task: CopyTask, change: Change): Promise<ReadTask> {
+    const { since, old, young, gone } = change;
+    const { entry } = since;
+    const text = this.#small.sink();
+    const added = young > 0 ? await this.#copyYoung(task, change, text) : undefined;
+    const ctids = added && this.#writeSmall(added.bytes());
+    const newlyGone = gone && gone.count > 0 ? this.#writeSmall(gone.bytes()) : undefined;
+    const base = entry.base ?? {
+      rows: entry.rows,
+      slices: entry.slices.length,
+      ctids: entry.ctids?.length ?? 0,
+      xmin: since.xmin,
+      deltas: 0,
+      added: 0,
+    };
+    const { bytes } = text;
+    const result = async (): Promise<TaskResult> => {
+      const after: RangeEntry = {
+        rows: old + young,
+        bytes: entry.bytes + bytes,
+        slices: [...entry.slices, ...(await text.slices())],
+        ctids: [...(entry.ctids ?? []), ...((await ctids?.()) ?? [])],
+        base: { ...base, deltas: base.deltas + (young > 0 ? 1 : 0), added: base.added + young },
+      };
+      const goneSlices = gone === undefined ? entry.gone : await newlyGone?.();
+      if (goneSlices !== undefined) after.gone = goneSlices;
+      return { ...task, kind: 'delta', entry: after, added: { rows: young, bytes } };
+    };
+    return { rows: old + young, result };
+  }
+
+  /** Reads the young rows. @returns their ctids. */
+  async #copyYoung(
+    task: CopyTask,
+    { age, young, youngCtids }: Change,
+    text: CopySink,
+  ): Promise<NumberListWriter> {
+    const { plan } = this.#data;
+    const sink = new CtidSink(text);
+    const sql = youngCtids ? rowsSql(plan, task, youngCtids) : youngSql(plan, task, age);
+    const rows = await this.#wire.copyOut(sql, this.#reading(task), sink);
+    if (rows !== young || sink.ctids.count !== young) {
+      throw new PgkeepError(
+        'INTERNAL',
+        `${this.#reading(task)} gave ${rows} rows where it had counted ${young}`,
+      );
+    }
+    return sink.ctids;
+  }
+
+  /** `age` of a transaction id, in the transaction of now; negative when the server cannot compare with it. */
+  #ageOf(xmin: string): Promise<number> {
+    let age = this.#ages.get(xmin);
+    if (age === undefined) {
+      const id = BigInt(xmin) & 0xffff_ffffn;
+      age = this.#wire
+        .run(`SELECT age('${id}'::xid)`, 'asking for the age of a transaction')
+        .then(([row]) => Number(row?.[0] ?? -1));
+      this.#ages.set(xmin, age);
+    }
+    return age;
+  }
+
+  async #readLists(slices: readonly Slice[], of: string): Promise<NumberRun[][]> {
+    const pieces: Buffer[] = [];
+    for await (const piece of this.#segments.read(slices)) pieces.push(piece);
+    return [...readNumberLists(Buffer.concat(pieces), `what an earlier backup knows for ${of}`)];
+  }
+
+  /** @returns where it is, once that is stored. */
+  #writeSmall(bytes: Buffer): () => Promise<Slice[]> {
+    const sink = this.#small.sink();
+    sink.write(bytes, 0, bytes.length);
+    return () => sink.slices();
+  }
+
+  #reading(task: CopyTask): string {
+    return `reading table ${this.#nameOf(task)}`;
+  }
+
+  #nameOf({ table }: CopyTask): string {
+    return this.#data.plan.tables[table]?.from ?? '';
+  }
+
+  #contradiction(task: CopyTask, rows: number): PgkeepError {
+    const table = this.#nameOf(task);
+    return new PgkeepError(
+      'INCREMENTAL_MISMATCH',
+      `${table} has ${rows} old rows that the earlier backup does not know`,
+      {
+        hint: 'the server is not what it was, though it seems to be; look at the earlier backups with: pgkeep verify --level restore',
+        context: { table },
+      },
+    );
   }
 
   async #store(plain: Buffer, buffer: Buffer): Promise<SegmentRef> {
@@ -179,8 +500,42 @@ function isLostLockRace(error: unknown): boolean {
   );
 }
 
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+/** What is made of ctids; nothing when they do not ascend, so that rows cannot be told by their place. */
+function inOrder<T>(make: () => T): T | undefined {
+  try {
+    return make();
+  } catch (error) {
+    if (error instanceof RangeError) return undefined;
+    throw error;
+  }
+}
+
+/** Whether a range's text is, byte for byte, that of these segments. */
+function isSameText(
+  { slices: one, gone }: RangeEntry,
+  { slices: other }: Pick<RangeEntry, 'slices'>,
+): boolean {
+  const isSame = (slice: Slice, index: number) =>
+    slice.id === other[index]?.id &&
+    slice.offset === other[index].offset &&
+    slice.bytes === other[index].bytes;
+  return gone === undefined && one.length === other.length && one.every(isSame);
+}
+
+/** The range as it was when its base was made. */
+function baseOf(entry: RangeEntry, base: NonNullable<RangeEntry['base']>): RangeReference {
+  const slices = entry.slices.slice(0, base.slices);
+  const bytes = slices.reduce((sum, slice) => sum + slice.bytes, 0);
+  const ctids = (entry.ctids ?? []).slice(0, base.ctids);
+  return { entry: { rows: base.rows, bytes, slices, ctids }, xmin: base.xmin };
+}
+
+/** Whether so much has changed since the base that the range is better read anew. */
+function isOutgrown({ since: { entry }, old, young }: Change): boolean {
+  const { rows, added } = entry.base ?? { rows: entry.rows, added: 0 };
+  const lines = rows + added + young;
+  const gone = lines - (old + young);
+  return gone + added + young > rows * maxChanged;
 }
 
 if (parentPort === null) throw new Error('copy-worker runs as a worker thread');

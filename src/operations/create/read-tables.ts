@@ -2,20 +2,26 @@
 import { freeBuffer } from '../../base/free-buffer.ts';
 import type { DataKey } from '../../crypto/seal.ts';
 import type { DatabaseTarget } from '../../postgres/target.ts';
-import type { RangeEntry } from '../../repository/manifest.ts';
+import { type IncrementalFacts, type RangeEntry, type Slice, slicesOf } from '../../repository/manifest.ts';
+import type { Repository } from '../../repository/repository.ts';
 import type { SegmentStore } from '../../repository/segment-store.ts';
+import { handOver } from '../thread-segment.ts';
 import { toThread } from '../thread-target.ts';
 import { runWorkers } from '../worker-pool.ts';
 import type { CopyPlan } from './copy-plan.ts';
-import type { CopyHost, CopyWorkerData } from './copy-worker.ts';
+import type { CopyHost, CopyWorkerData, RangeReference, TaskResult } from './copy-worker.ts';
 
 export interface ReadTablesOptions {
   target: DatabaseTarget;
   applicationName: string;
   snapshotId: string;
   plan: CopyPlan;
+  /** What an earlier backup has of each table of the plan that can be built on; `undefined` without such a backup. */
+  earlier: readonly (EarlierTable | undefined)[] | undefined;
+  /** Read everything, and compare it with what building on the earlier backup would have given. */
+  isVerified: boolean;
+  repository: Repository;
   store: SegmentStore;
-  secret: Buffer;
   key: DataKey | null;
   level: number;
   jobs: number;
@@ -24,16 +30,32 @@ export interface ReadTablesOptions {
   onProgress: (doneBytes: number, rows: number) => void;
 }
 
+export interface EarlierTable {
+  /** Without those that have gone out of reach. */
+  ranges: readonly (RangeEntry | undefined)[];
+  xmin: string;
+}
+
+/** How ranges came into the backup. */
+export type RangeShares = Pick<IncrementalFacts, 'unread' | 'deltas' | 'equal' | 'stored'>;
+
 /**
  * Reads every item of the plan.
- * @returns the ranges of each table of the plan, in order.
+ * @returns the ranges of each table of the plan, in order; and where what was read is not what building on the earlier
+ * backup would have given.
  * @throws PgkeepError what the server, the storage or a worker failed with; the workers have ended by then.
+ * INCREMENTAL_MISMATCH when what is there does not follow from the earlier backup.
  */
-export async function readTables(options: ReadTablesOptions): Promise<RangeEntry[][]> {
-  const { plan, store, key } = options;
+export async function readTables(
+  options: ReadTablesOptions,
+): Promise<{ ranges: RangeEntry[][]; shares: RangeShares; mismatches: string[] }> {
+  const { plan, store, key, repository } = options;
   const ranges: (RangeEntry | undefined)[][] = plan.tables.map(table => new Array(table.ranges));
+  const shares = noShares();
+  const mismatches: string[] = [];
   let doneBytes = 0;
   let rows = 0;
+  const earlierRange = (table: number, range: number) => options.earlier?.[table]?.ranges[range];
   const host: CopyHost = {
     find: id => store.find(id),
     put: async ({ id, object, plainBytes }) => {
@@ -44,14 +66,35 @@ export async function readTables(options: ReadTablesOptions): Promise<RangeEntry
         freeBuffer(bytes);
       }
     },
-    done: results => {
-      for (const { table, range, entry } of results) {
-        const entries = ranges[table];
-        if (entries !== undefined) entries[range] = entry;
-        rows += entry.rows;
+    reference: async ({ table, range }): Promise<RangeReference | undefined> => {
+      const entry = earlierRange(table, range);
+      const xmin = options.earlier?.[table]?.xmin;
+      if (entry === undefined || xmin === undefined) return undefined;
+      const ids = new Set(slicesOf(entry).map(({ id }) => id));
+      const isWhole = await Promise.all([...ids].map(id => store.has(id)));
+      return isWhole.every(Boolean) ? { entry, xmin } : undefined;
+    },
+    fetch: async id => handOver(await repository.fetchSegment(id), {}),
+    progress: read => {
+      for (const { table, rows: more } of read) {
+        rows += more;
         doneBytes += (plan.tables[table]?.sizeBytes ?? 0) / (plan.tables[table]?.ranges ?? 1);
       }
       options.onProgress(doneBytes, rows);
+    },
+    mismatch: message => {
+      mismatches.push(message);
+    },
+    done: async results => {
+      for (const result of results) {
+        const { table, range } = result;
+        const found = result.kind === 'unread' ? earlierRange(table, range) : result.entry;
+        const entries = ranges[table];
+        if (found === undefined || entries === undefined) continue;
+        const entry = await useSegments(store, found);
+        entries[range] = entry;
+        count(shares, store, result, entry);
+      }
     },
   };
   const workerData: CopyWorkerData = {
@@ -59,8 +102,10 @@ export async function readTables(options: ReadTablesOptions): Promise<RangeEntry
     applicationName: options.applicationName,
     snapshotId: options.snapshotId,
     plan,
+    hasParent: options.earlier !== undefined,
+    isVerified: options.isVerified,
     nextItem: new SharedArrayBuffer(4),
-    secret: options.secret,
+    secret: repository.secret,
     key,
     level: options.level,
   };
@@ -76,9 +121,38 @@ export async function readTables(options: ReadTablesOptions): Promise<RangeEntry
     });
   }
   // A hole would be rows lost without a word.
-  return ranges.map((entries, table) => Array.from(entries, entry => entry ?? missing(plan, table)));
+  const whole = ranges.map((entries, table) => Array.from(entries, entry => entry ?? missing(plan, table)));
+  return { ranges: whole, shares, mismatches };
 }
 
 function missing(plan: CopyPlan, table: number): never {
   throw new Error(`a range of ${plan.tables[table]?.from} was not read`);
+}
+
+/** The entry with references of this backup: those of an earlier one number their keys in another way. */
+async function useSegments(store: SegmentStore, entry: RangeEntry): Promise<RangeEntry> {
+  const use = (slices: readonly Slice[]) =>
+    Promise.all(slices.map(async slice => ({ ...slice, ...(await store.find(slice.id)) })));
+  return {
+    ...entry,
+    slices: await use(entry.slices),
+    ...(entry.ctids && { ctids: await use(entry.ctids) }),
+    ...(entry.gone && { gone: await use(entry.gone) }),
+  };
+}
+
+export function noShares(): RangeShares {
+  const none = () => ({ ranges: 0, rows: 0, bytes: 0 });
+  return { unread: none(), deltas: none(), equal: none(), stored: none() };
+}
+
+function count(shares: RangeShares, store: SegmentStore, result: TaskResult, entry: RangeEntry): void {
+  const add = (share: keyof RangeShares, { rows, bytes }: { rows: number; bytes: number }) => {
+    shares[share].ranges++;
+    shares[share].rows += rows;
+    shares[share].bytes += bytes;
+  };
+  if (result.kind === 'unread') add('unread', entry);
+  else if (result.kind === 'delta') add('deltas', result.added);
+  else add(entry.slices.some(({ id }) => store.isNew(id)) ? 'stored' : 'equal', entry);
 }

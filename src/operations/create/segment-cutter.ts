@@ -56,7 +56,7 @@ export class SegmentCutter {
     this.#store = store;
   }
 
-  /** A sink for the next COPY; sinks of one cutter are written one after the other. */
+  /** A sink for the next COPY. */
   sink(): SliceSink {
     return new SliceSink(this);
   }
@@ -104,7 +104,7 @@ export class SliceSink implements CopySink {
   write(chunk: Buffer, start: number, end: number): void {
     let at = start;
     while (at < end) {
-      const piece = this.#piece ?? this.#begin();
+      const piece = this.#isAtEnd(this.#piece) ? this.#piece : this.#begin();
       const { segment } = piece;
       const taken = Math.min(end - at, segmentBytes - segment.filled);
       chunk.copy(segment.buffer, segment.filled, at, at + taken);
@@ -126,6 +126,11 @@ export class SliceSink implements CopySink {
       slices.push({ ...(await segment.stored.promise), offset, bytes });
     }
     return slices;
+  }
+
+  /** Another sink of the cutter may have written since. */
+  #isAtEnd(piece: Piece | undefined): piece is Piece {
+    return piece !== undefined && piece.offset + piece.bytes === piece.segment.filled;
   }
 
   #begin(): Piece {

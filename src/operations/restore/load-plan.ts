@@ -1,7 +1,8 @@
 // Divides the rows of a backup into COPYs: runs of ranges of large tables, and small tables that share a segment
 // together, so that a segment is fetched once.
 import { quoteName, quoteQualified } from '../../postgres/identifiers.ts';
-import type { RangeEntry, Slice, TableEntry } from '../../repository/manifest.ts';
+import type { RangeEntry, TableEntry } from '../../repository/manifest.ts';
+import { type RowText, rowTextOf } from '../row-text.ts';
 import type { LoadedRanges } from './unfinished-restore.ts';
 
 /** One COPY ... FROM STDIN. */
@@ -15,7 +16,7 @@ export interface LoadTask {
   ranges: LoadedRanges;
   rows: number;
   bytes: number;
-  slices: Slice[];
+  text: RowText;
 }
 
 /** Bytes of COPY text to send in one COPY: enough that commits do not count, little enough to share the work. */
@@ -38,8 +39,8 @@ export function planLoads(
   const bySegment = new Map<string, LoadTask[]>();
   for (const [index, table] of tables.entries()) {
     for (const task of tasksOf(index, table, ranges[index] ?? [], encoding, loadedOf.get(table.oid) ?? [])) {
-      const first = task.slices[0];
-      if (first === undefined || first.bytes === first.plainBytes || task.slices.length > 1) {
+      const [first, ...more] = task.text.ranges.flatMap(({ slices }) => slices);
+      if (first === undefined || first.bytes === first.plainBytes || more.length > 0) {
         large.push(task);
         continue;
       }
@@ -110,6 +111,6 @@ function mergeTask(
     ranges: { tableOid: table.oid, first, last: first + ranges.length - 1 },
     rows: ranges.reduce((sum, range) => sum + range.rows, 0),
     bytes: ranges.reduce((sum, range) => sum + range.bytes, 0),
-    slices: ranges.flatMap(range => (range.rows === 0 ? [] : range.slices)),
+    text: rowTextOf(`${table.schema}.${table.name}`, ranges, first),
   };
 }

@@ -1,6 +1,7 @@
 // Sends the rows of one COPY and compares the server's row count with the backup's.
 import { PgkeepError } from '../../base/errors.ts';
 import type { WireConnection } from '../../postgres/wire.ts';
+import { readRows } from '../row-text.ts';
 import type { LoadTask } from './load-plan.ts';
 import type { SegmentReader } from './segment-reader.ts';
 
@@ -16,7 +17,7 @@ export const loadSettings = `
 export async function load(wire: WireConnection, reader: SegmentReader, task: LoadTask): Promise<void> {
   const copy = await wire.copyIn(task.sql, `loading table ${task.into}`);
   try {
-    for await (const bytes of reader.read(task.slices)) await copy.write(bytes);
+    for await (const bytes of readRows(reader, task.text)) await copy.write(bytes);
   } catch (error) {
     await copy.fail('the backup could not be read');
     throw error;

@@ -147,12 +147,12 @@ function backupTasks(groups: readonly Group[], { manifest, ranges }: CompareTabl
     groups.flatMap((group, index) => group.tables.map(table => [table, index] as const)),
   );
   return planLoads(manifest.tables, ranges, manifest.database.encoding).map(item =>
-    item.flatMap(({ table: tableIndex, slices }): CompareTask[] => {
+    item.flatMap(({ table: tableIndex, text }): CompareTask[] => {
       const table = manifest.tables[tableIndex];
       const index = table && groupOf.get(table);
       const group = index === undefined ? undefined : groups[index];
       if (table === undefined || index === undefined || group === undefined) return [];
-      return [{ side: 'backup', group: index, order: orderOf(table.columns, group.columns), slices }];
+      return [{ side: 'backup', group: index, order: orderOf(table.columns, group.columns), text }];
     }),
   );
 }

@@ -2,8 +2,8 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { ThreadLine } from '../../base/thread-calls.ts';
 import { WireConnection } from '../../postgres/wire.ts';
-import type { Slice } from '../../repository/manifest.ts';
 import { SegmentReader } from '../restore/segment-reader.ts';
+import { type RowText, readRows } from '../row-text.ts';
 import { rowTextSettings } from '../row-text-settings.ts';
 import { asBuffer, type ThreadSegment, takeOver } from '../thread-segment.ts';
 import { fromThread, type ThreadTarget } from '../thread-target.ts';
@@ -17,7 +17,7 @@ export interface CompareWorkerData {
 
 /** Rows of one side of a group of tables. */
 export type CompareTask = { group: number; order: number[] | null } & (
-  | { side: 'backup'; slices: Slice[] }
+  | { side: 'backup'; text: RowText }
   | { side: 'database'; sql: string; of: string }
 );
 
@@ -35,7 +35,7 @@ export type CompareHost = {
 
 async function digest(task: CompareTask, wire: WireConnection, reader: SegmentReader): Promise<DigestedRows> {
   const rows = new RowDigest(task.order);
-  if (task.side === 'backup') for await (const bytes of reader.read(task.slices)) rows.write(bytes);
+  if (task.side === 'backup') for await (const bytes of readRows(reader, task.text)) rows.write(bytes);
   else await wire.copyOut(task.sql, `reading the restored table ${task.of}`, rows);
   return rows.digest;
 }

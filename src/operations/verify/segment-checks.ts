@@ -8,6 +8,7 @@ import { openSegment } from '../../repository/segment.ts';
 import { type FetchedSegment, handOver } from '../thread-segment.ts';
 import { runWorkers } from '../worker-pool.ts';
 import type { CountedSlice } from './count-lines.ts';
+import type { CountedList } from './count-numbers.ts';
 import type { CheckedSegment, SegmentHost, SegmentWorkerData, SlicePlace } from './segment-worker.ts';
 
 export interface WantedSegment {
@@ -15,6 +16,8 @@ export interface WantedSegment {
   plainBytes: number;
   /** Parts whose rows are to be counted. */
   slices: ReadonlyMap<number, SlicePlace>;
+  /** Parts whose number lists are to be counted. */
+  lists: ReadonlyMap<number, SlicePlace>;
 }
 
 /** A segment that cannot be read, and the object that is to blame: itself, or its key. */
@@ -28,6 +31,8 @@ export interface GoodSegment {
   storedBytes: number;
   /** By {@link sliceKey}. */
   counts: Map<number, CountedSlice>;
+  /** By {@link sliceKey}; `null` for what is no whole lists. */
+  lists: Map<number, CountedList[] | null>;
 }
 
 /** One number for a part of a segment; offset and length are both below 2^26. */
@@ -71,10 +76,14 @@ export class SegmentChecks {
   }
 
   /** Whether a segment has still to be read for these parts. */
-  lacks({ id, slices }: WantedSegment): boolean {
+  lacks({ id, slices, lists }: WantedSegment): boolean {
     if (this.#bad.has(id)) return false;
     const good = this.#good.get(id);
-    return good === undefined || [...slices.keys()].some(key => !good.counts.has(key));
+    if (good === undefined) return true;
+    return (
+      [...slices.keys()].some(key => !good.counts.has(key)) ||
+      [...lists.keys()].some(key => !good.lists.has(key))
+    );
   }
 
   /**
@@ -95,8 +104,13 @@ export class SegmentChecks {
             continue;
           }
           underWay.set(segment.id, segment);
-          const slices = [...segment.slices.values()];
-          return handOver(fetched, { id: segment.id, slices, isReturned: false });
+          const { id, slices, lists } = segment;
+          return handOver(fetched, {
+            id,
+            slices: [...slices.values()],
+            lists: [...lists.values()],
+            isReturned: false,
+          });
         }
         return undefined;
       },
@@ -127,12 +141,7 @@ export class SegmentChecks {
     if (fetched === undefined) return undefined;
     try {
       const plain = openSegment(id, fetched.object, fetched.key, this.#repository.secret);
-      const { plainBytes, storedBytes, counts } = {
-        plainBytes: plain.length,
-        storedBytes: fetched.object.length,
-        counts: this.#good.get(id)?.counts ?? new Map<number, CountedSlice>(),
-      };
-      this.#good.set(id, { plainBytes, storedBytes, counts });
+      this.#noteGood(id, plain.length, fetched.object.length);
       return plain;
     } catch (error) {
       if (!(error instanceof PgkeepError)) throw error;
@@ -194,12 +203,22 @@ export class SegmentChecks {
       this.#bad.set(id, { error: errorFromData(error), object: segmentName(id) });
       return;
     }
-    const good = this.#good.get(id) ?? { plainBytes, storedBytes, counts: new Map<number, CountedSlice>() };
+    const good = this.#noteGood(id, plainBytes, storedBytes);
     for (const [index, key] of [...segment.slices.keys()].entries()) {
       const count = result.counts[index];
       if (count !== undefined) good.counts.set(key, count);
     }
+    for (const [index, key] of [...segment.lists.keys()].entries()) {
+      const list = result.lists[index];
+      if (list !== undefined) good.lists.set(key, list);
+    }
+  }
+
+  #noteGood(id: string, plainBytes: number, storedBytes: number): GoodSegment {
+    const { counts, lists } = this.#good.get(id) ?? { counts: new Map(), lists: new Map() };
+    const good = { plainBytes, storedBytes, counts, lists };
     this.#good.set(id, good);
+    return good;
   }
 }
 

@@ -1,4 +1,5 @@
-// A worker thread of verify and replicate: opens the sealed segments that the main thread has fetched, and counts rows in them.
+// A worker thread of verify and replicate: opens the sealed segments that the main thread has fetched, and counts what is
+// in them.
 import { parentPort, workerData } from 'node:worker_threads';
 import { type ErrorData, errorToData, PgkeepError } from '../../base/errors.ts';
 import { freeBuffer } from '../../base/free-buffer.ts';
@@ -6,6 +7,7 @@ import { ThreadLine } from '../../base/thread-calls.ts';
 import { openSegment } from '../../repository/segment.ts';
 import { asBuffer, type ThreadSegment, takeOver } from '../thread-segment.ts';
 import { type CountedSlice, countLines } from './count-lines.ts';
+import { type CountedList, countNumbers } from './count-numbers.ts';
 
 export interface SegmentWorkerData {
   secret: Uint8Array;
@@ -19,7 +21,9 @@ export interface SlicePlace {
 
 export interface SegmentTask extends ThreadSegment {
   id: string;
+  /** Parts that are row text, and those that are number lists. */
   slices: SlicePlace[];
+  lists: SlicePlace[];
   /** The sealed segment is wanted back. */
   isReturned: boolean;
 }
@@ -30,6 +34,8 @@ export interface CheckedSegment {
   plainBytes: number;
   /** In the order of the task's slices. */
   counts: CountedSlice[];
+  /** In the order of the task's lists. */
+  lists: (CountedList[] | null)[];
   /** Why it is none. */
   error?: ErrorData;
   /** As it was handed over, if it is whole and wanted back. */
@@ -43,20 +49,22 @@ export type SegmentHost = {
 };
 
 function check(task: SegmentTask, secret: Buffer): CheckedSegment {
-  const { id, slices, isReturned } = task;
+  const { id, isReturned } = task;
   const { object, key } = takeOver(task);
   const storedBytes = object.length;
   let isKept = false;
   try {
     const plain = openSegment(id, object, key, secret);
-    const counts = slices.map(({ offset, bytes }) => countLines(plain.subarray(offset, offset + bytes)));
+    const part = ({ offset, bytes }: SlicePlace) => plain.subarray(offset, offset + bytes);
+    const counts = task.slices.map(place => countLines(part(place)));
+    const lists = task.lists.map(place => countNumbers(part(place)));
     const plainBytes = plain.length;
     if (plain.buffer !== object.buffer) freeBuffer(plain);
     isKept = isReturned;
-    return { id, storedBytes, plainBytes, counts, ...(isKept && { object }) };
+    return { id, storedBytes, plainBytes, counts, lists, ...(isKept && { object }) };
   } catch (error) {
     if (!(error instanceof PgkeepError)) throw error;
-    return { id, storedBytes, plainBytes: 0, counts: [], error: errorToData(error) };
+    return { id, storedBytes, plainBytes: 0, counts: [], lists: [], error: errorToData(error) };
   } finally {
     if (!isKept) freeBuffer(object);
   }

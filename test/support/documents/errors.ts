@@ -16,6 +16,7 @@ const kinds: Readonly<Record<FailureKind, string>> = {
   partial: 'the backup was stored, but is incomplete',
   doctor: 'a check of doctor or storage probe failed',
   replica: 'a copy in a second repository could not be made; what was stored first counts',
+  mismatch: 'the backup was stored and is right, but earlier ones may not be',
   interrupted: 'ended by a signal, after cleaning up',
 };
 

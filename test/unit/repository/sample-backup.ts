@@ -11,6 +11,8 @@ export interface SampleOptions {
   change?: Partial<Manifest>;
 }
 
+const noShare = { ranges: 0, rows: 0, bytes: 0 };
+
 /** A manifest with every field, without tables. */
 export function sampleManifest(repository: Repository, options: SampleOptions = {}): Manifest {
   const takenAt = (options.takenAt ?? new Date()).toISOString();
@@ -26,8 +28,10 @@ export function sampleManifest(repository: Repository, options: SampleOptions = 
       systemIdentifier: null,
       timeline: null,
       standby: false,
+      startedAt: '1600000000.000001',
     },
     database: {
+      oid: '16384',
       name: options.database ?? 'shop',
       encoding: 'UTF8',
       collate: 'C',
@@ -60,6 +64,14 @@ export function sampleManifest(repository: Repository, options: SampleOptions = 
     tables: [],
     partitioned: [],
     leftOut: [],
+    incremental: {
+      parent: null,
+      fullReadAt: takenAt,
+      unread: noShare,
+      deltas: noShare,
+      equal: noShare,
+      stored: noShare,
+    },
     newBytes: 0,
     reusedBytes: 0,
     ...options.change,

@@ -9,7 +9,7 @@ import { generateKey } from '../../../src/crypto/key.ts';
 import { createBackup } from '../../../src/operations/create-backup.ts';
 import { psql, type Server, startServer } from '../../support/postgres-server.ts';
 import { makeTempFolder } from '../../support/temp-folder.ts';
-import { SecondReader } from './second-reader.ts';
+import { SecondReader, segmentsOf } from './second-reader.ts';
 
 const key = generateKey();
 const folder = makeTempFolder('second-reader');
@@ -63,7 +63,7 @@ describe.each([
       expect.arrayContaining(['large', 'long_row', 'empty', 'no_columns', 'Odd "name', 'small_60', 'part']),
     );
     for (const table of manifest.tables) {
-      const rows = reader.rows(table);
+      const rows = reader.rows(table, manifest);
       if (/^small_\d*[1-9]$/.test(table.name)) continue;
       const from = `${quote(table.schema)}.${quote(table.name)}`;
       const columns = table.columns.map(quote).join(', ');
@@ -78,11 +78,12 @@ describe.each([
 
   test('has an index for many ranges, shared segments for small tables, several for a long row', () => {
     const reader = new SecondReader(repository, encryptionKey);
-    const { tables } = reader.manifest(backup);
+    const manifest = reader.manifest(backup);
+    const { tables } = manifest;
     const ranges = (name: string) => {
       const table = tables.find(candidate => candidate.name === name);
       if (table === undefined) throw new Error(`no table ${name}`);
-      return { isIndexed: table.index !== undefined, list: reader.ranges(table) };
+      return { isIndexed: table.index !== undefined, list: reader.ranges(table, manifest) };
     };
     expect(ranges('large')).toMatchObject({ isIndexed: true });
     expect(ranges('large').list.length).toBeGreaterThan(8);
@@ -90,7 +91,9 @@ describe.each([
     expect(ranges('empty')).toEqual({ isIndexed: false, list: [] });
     const small = tables.filter(({ name }) => name.startsWith('small_'));
     const segments = new Set(
-      small.flatMap(table => reader.ranges(table).flatMap(range => range.slices.map(({ id }) => id))),
+      small.flatMap(table =>
+        reader.ranges(table, manifest).flatMap(range => range.slices.map(({ id }) => id)),
+      ),
     );
     expect(segments.size).toBeLessThan(small.length / 2);
   });
@@ -115,7 +118,7 @@ describe.each([
         ...manifest.archive.segments,
         ...manifest.tables.flatMap(table => [
           ...(table.index ?? []),
-          ...reader.ranges(table).flatMap(range => range.slices),
+          ...reader.ranges(table, manifest).flatMap(segmentsOf),
         ]),
       ];
       const keys = new Set<string>();

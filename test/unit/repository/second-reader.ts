@@ -20,10 +20,15 @@ interface Reference {
   storedBytes: number;
 }
 
+type Slice = Reference & { offset: number; bytes: number };
+
 interface Range {
   rows: number;
   bytes: number;
-  slices: (Reference & { offset: number; bytes: number })[];
+  slices: Slice[];
+  gone?: Slice[];
+  ctids?: Slice[];
+  base?: { rows: number; slices: number; ctids: number; deltas: number; added: number };
 }
 
 export interface Table {
@@ -52,6 +57,8 @@ export class SecondReader {
   readonly #id: string;
   readonly #secret: Buffer;
   readonly #isEncrypted: boolean;
+  /** The last ones opened. */
+  readonly #segments = new Map<string, Buffer>();
 
   constructor(folder: string, keyText?: string) {
     this.#folder = folder;
@@ -93,34 +100,64 @@ export class SecondReader {
     return bytes;
   }
 
-  /** The ranges of a table, and whether they come from an index. */
-  ranges(table: Table): Range[] {
+  /** The ranges of a table; their keys are indices into the manifest's, wherever they come from. */
+  ranges(table: Table, { keys }: Pick<ReadManifest, 'keys'>): Range[] {
     if (table.ranges !== undefined) return table.ranges;
-    const lines = this.#join(table.index ?? []).toString();
-    check(lines.endsWith('\n'), 'the index is cut');
-    return lines
+    const text = this.#join(table.index ?? []).toString();
+    check(text.endsWith('\n'), 'the index is cut');
+    const [head, ...ranges] = text
       .slice(0, -1)
       .split('\n')
       .map(line => JSON.parse(line));
+    for (const slice of ranges.flatMap(segmentsOf)) {
+      if (slice.key !== -1) slice.key = keys.indexOf(head.keys[slice.key]);
+      check(slice.key === -1 ? !this.#isEncrypted : slice.key >= 0, 'a key of an index');
+    }
+    return ranges;
   }
 
   /** The row text of a table. */
-  rows(table: Table): Buffer {
+  rows(table: Table, manifest: Pick<ReadManifest, 'keys'>): Buffer {
     const pieces: Buffer[] = [];
-    for (const range of this.ranges(table)) {
-      const text = Buffer.concat(
-        range.slices.map(slice => {
-          const plain = this.#segment(slice);
-          check(slice.offset + slice.bytes <= plain.length, 'slice');
-          return plain.subarray(slice.offset, slice.offset + slice.bytes);
-        }),
+    let bytes = 0;
+    for (const range of this.ranges(table, manifest)) {
+      const slices = range.slices.map(slice => this.#slice(slice));
+      const text = Buffer.concat(slices);
+      const lines = linesOf(text);
+      const gone = new Set(range.gone && only(readLists(this.#text(range.gone))));
+      check(
+        [...gone].every(line => line < lines.length),
+        'a line that is gone',
       );
-      check(text.length === range.bytes && countLines(text) === range.rows, 'range');
-      pieces.push(text);
+      const rows = lines.filter((_, line) => !gone.has(line));
+      check(text.length === range.bytes && rows.length === range.rows, 'range');
+      const base = linesOf(Buffer.concat(slices.slice(0, range.base?.slices)));
+      this.#checkParts(range, base.length, lines.length - base.length);
+      bytes += text.length;
+      pieces.push(...rows);
     }
-    const text = Buffer.concat(pieces);
-    check(text.length === table.bytes && countLines(text) === table.rows, 'table');
-    return text;
+    check(bytes === table.bytes && pieces.length === table.rows, 'table');
+    return Buffer.concat(pieces);
+  }
+
+  /** What a restore does without: what is the base of a range, and where lines lay. */
+  #checkParts({ ctids, base }: Range, baseLines: number, addedLines: number): void {
+    check(base === undefined || (baseLines === base.rows && addedLines === base.added), 'base');
+    if (ctids === undefined) return;
+    const [list, ...lists] = readLists(this.#text(ctids.slice(0, base?.ctids)));
+    check(list?.length === baseLines && lists.length === 0, 'ctids of a base');
+    const added = base === undefined ? [] : readLists(this.#text(ctids.slice(base.ctids)));
+    check(added.length === (base?.deltas ?? 0) && added.flat().length === addedLines, 'ctids of deltas');
+  }
+
+  #text(slices: readonly Slice[]): Buffer {
+    return Buffer.concat(slices.map(slice => this.#slice(slice)));
+  }
+
+  #slice(slice: Slice): Buffer {
+    const plain = this.#segment(slice);
+    check(slice.offset + slice.bytes <= plain.length, 'slice');
+    return plain.subarray(slice.offset, slice.offset + slice.bytes);
   }
 
   #join(references: readonly Reference[]): Buffer {
@@ -128,10 +165,15 @@ export class SecondReader {
   }
 
   #segment({ id, plainBytes }: Reference): Buffer {
+    const known = this.#segments.get(id);
+    if (known !== undefined) return known;
     const name = `segments/${id.slice(0, 2)}/${id}`;
     const plain = this.#open(name, 'segment', this.#object(name));
     check(plain.length === plainBytes, 'size of a segment');
     check(createHmac('sha256', this.#secret).update(plain).digest('hex') === id, 'segment id');
+    // Those that many ranges share are not opened for each of them.
+    if (this.#segments.size === 16) this.#segments.delete(only([...this.#segments.keys()].slice(0, 1)));
+    this.#segments.set(id, plain);
     return plain;
   }
 
@@ -196,10 +238,51 @@ function decode(body: Buffer): Buffer {
   return plain;
 }
 
-function countLines(text: Buffer): number {
-  let lines = 0;
-  for (let at = text.indexOf(10); at >= 0; at = text.indexOf(10, at + 1)) lines++;
+/** Everything that a range names. */
+export function segmentsOf({ slices, ctids = [], gone = [] }: Range): Slice[] {
+  return [...slices, ...ctids, ...gone];
+}
+
+/** Each with the line feed that ends it. */
+function linesOf(text: Buffer): Buffer[] {
+  check(text.length === 0 || text.at(-1) === 10, 'the end of a line');
+  const lines: Buffer[] = [];
+  for (let at = 0; at < text.length; ) {
+    const end = text.indexOf(10, at) + 1;
+    lines.push(text.subarray(at, end));
+    at = end;
+  }
   return lines;
+}
+
+function readLists(bytes: Buffer): number[][] {
+  let at = 0;
+  const next = (): number => {
+    let number = 0;
+    for (let factor = 1; ; factor *= 128) {
+      const byte = bytes[at++] ?? Number.NaN;
+      number += (byte % 128) * factor;
+      if (!(byte >= 128)) return number;
+    }
+  };
+  const lists: number[][] = [];
+  while (at < bytes.length) {
+    const list: number[] = [];
+    let end = 0;
+    for (let runs = next(); runs > 0; runs--) {
+      end += next();
+      for (let left = next(); left > 0; left--) list.push(end++);
+    }
+    check(Number.isFinite(end), 'a number list');
+    lists.push(list);
+  }
+  return lists;
+}
+
+function only<T>(items: readonly T[]): T {
+  const [item, ...more] = items;
+  if (item === undefined || more.length > 0) throw new Error(`does not agree: ${items.length} for one`);
+  return item;
 }
 
 function check(isTrue: boolean, what: string): void {

@@ -37,6 +37,15 @@ const created: CreateBackupResult = {
   globals: { included: true },
   replica: null,
   lockedUntil: null,
+  incremental: {
+    parent: null,
+    fullReadAt: '2022-01-20T13:20:00.000Z',
+    unread: { ranges: 0, rows: 0, bytes: 0 },
+    deltas: { ranges: 0, rows: 0, bytes: 0 },
+    equal: { ranges: 0, rows: 0, bytes: 0 },
+    stored: { ranges: 17, rows: 203_114, bytes: 46_000_000 },
+  },
+  mismatches: [],
   traffic: { requests: 20, sentBytes: 1000, receivedBytes: 0 },
   warnings: [],
 };

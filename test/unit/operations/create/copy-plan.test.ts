@@ -1,13 +1,14 @@
 import { describe, expect, test } from 'vitest';
-import { type CopyPlan, planCopies, tasksOf } from '../../../../src/operations/create/copy-plan.ts';
+import { type CopyPlan, planCopies, tasksOf, textSql } from '../../../../src/operations/create/copy-plan.ts';
 import type { Relation } from '../../../../src/postgres/catalog.ts';
 import { sampleRelation } from './sample-relation.ts';
 
 const version = 150000;
 const plan = (relations: readonly Relation[], earlier: [string, number][] = [], versionNumber = version) =>
-  planCopies(relations, 'UTF8', versionNumber, new Map(earlier));
+  planCopies(relations, 'UTF8', versionNumber, new Map(earlier), new Set());
 const allTasks = (copies: CopyPlan) =>
   Array.from({ length: copies.items }, (_, item) => tasksOf(copies, item)).flat();
+const allTexts = (copies: CopyPlan) => allTasks(copies).map(task => textSql(copies, task));
 
 /** The pages a COPY reads: from, inclusive, and to, exclusive. */
 function pagesOf(sql: string): [from: number, to: number] {
@@ -24,7 +25,7 @@ describe('ranges of one table', () => {
     'cover all of %i pages, each once, and whatever comes after',
     pages => {
       const copies = plan([sampleRelation({ pages })]);
-      const ranges = allTasks(copies).map(({ sql }) => pagesOf(sql));
+      const ranges = allTexts(copies).map(pagesOf);
       let next = 0;
       for (const [from, to] of ranges) {
         expect(from).toBe(next);
@@ -57,7 +58,7 @@ describe('ranges of one table', () => {
     const relation = sampleRelation({ schema: 'Sch"ema', name: 'ta.ble', pages: 40_000_000 });
     const copies = plan([relation], [['"Sch""ema"."ta.ble"', 512]]);
     expect(copies.tables[0]?.rangePages).toBe(512);
-    expect(pagesOf(tasksOf(copies, 3)[0]?.sql ?? '')).toEqual([1536, 2048]);
+    expect(pagesOf(allTexts(copies)[3] ?? '')).toEqual([1536, 2048]);
     const other = plan([relation], [['"Sch""ema"."table"', 512]]);
     expect(other.tables[0]?.rangePages).toBe(4096);
   });
@@ -73,7 +74,7 @@ describe('ranges of one table', () => {
     for (const pages of [0, 1, 100_000]) {
       const copies = plan([sampleRelation({ pages, ...change })], [['"public"."t"', 1024]], versionNumber);
       expect(copies.tables[0]).toMatchObject({ rangePages: 0, ranges: 1 });
-      expect(allTasks(copies).map(({ sql }) => sql)).toEqual([
+      expect(allTexts(copies)).toEqual([
         `COPY (SELECT "id" FROM ONLY "public"."t") TO STDOUT WITH (ENCODING 'UTF8')`,
       ]);
     }
@@ -83,7 +84,7 @@ describe('ranges of one table', () => {
 test('names and columns are quoted; a table may have no columns', () => {
   const odd = sampleRelation({ schema: 'a"b', name: "c'd.e", columns: ['select', 'ü "x"'], pages: 1 });
   const bare = sampleRelation({ name: 'bare', columns: [], pages: 1 });
-  const texts = allTasks(planCopies([odd, bare], 'SQL_ASCII', version, new Map())).map(({ sql }) => sql);
+  const texts = allTexts(planCopies([odd, bare], 'SQL_ASCII', version, new Map(), new Set()));
   expect(texts).toEqual([
     `COPY (SELECT "select", "ü ""x""" FROM ONLY "a""b"."c'd.e") TO STDOUT WITH (ENCODING 'SQL_ASCII')`,
     `COPY (SELECT  FROM ONLY "public"."bare") TO STDOUT WITH (ENCODING 'SQL_ASCII')`,
