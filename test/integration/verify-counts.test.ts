@@ -3,12 +3,9 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { newBackupId } from '../../src/repository/backup-id.ts';
-import type { Manifest, RangeEntry, TableEntry } from '../../src/repository/manifest.ts';
-import { findBackup, Repository } from '../../src/repository/repository.ts';
+import type { RangeEntry } from '../../src/repository/manifest.ts';
 import { segmentBytes } from '../../src/repository/segment.ts';
-import { SegmentStore } from '../../src/repository/segment-store.ts';
-import { LocalStorage } from '../../src/storage/local/local-storage.ts';
+import { storeChanged } from '../support/changed-backup.ts';
 import { startPgkeep } from '../support/pgkeep-process.ts';
 import { psql, type Server, startServer } from '../support/postgres-server.ts';
 import { backUp, testKey } from '../support/round-trip.ts';
@@ -29,37 +26,8 @@ afterAll(async () => {
   await server[Symbol.asyncDispose]();
 });
 
-/** Stores another backup whose manifest is the original's, changed. */
-async function storeChanged(
-  change: (manifest: Manifest, store: SegmentStore) => Promise<Partial<Manifest>>,
-): Promise<string> {
-  const repository = await Repository.open(new LocalStorage(folder.path), testKey);
-  const metadata = await findBackup(repository.storage, original);
-  const manifest = await repository.readManifest(metadata);
-  const key = await repository.newDataKey();
-  const store = new SegmentStore(repository, key, 1);
-  const id = newBackupId(new Date());
-  const changed = await change(structuredClone(manifest), store);
-  const whole = { ...manifest, backup: id, ...changed };
-  const { checksum, storedBytes } = await repository.writeManifest(whole, key);
-  const sum = (value: (table: TableEntry) => number) =>
-    whole.tables.reduce((total, one) => total + value(one), 0);
-  await repository.writeMetadata({
-    ...metadata,
-    id,
-    checksum,
-    tables: whole.tables.map(table => `${table.schema}.${table.name}`),
-    tableCount: whole.tables.length,
-    recordCount: sum(table => table.rows),
-    sizeBytes: whole.archive.bytes + sum(table => table.bytes),
-    storedBytes: whole.newBytes + whole.reusedBytes + storedBytes,
-    newBytes: whole.newBytes + storedBytes,
-  });
-  return id;
-}
-
 it('the backup that the others are made from is valid', async () => {
-  const copied = await storeChanged(async () => ({}));
+  const copied = await storeChanged(folder.path, original, async () => ({}));
   const { backups } = await verify(server, folder.path, { backup: copied });
   expect(backups).toMatchObject([{ valid: true, rowsCompared: 100 }]);
 });
@@ -89,7 +57,7 @@ it.each([
     /^segments\/.* holds 292 bytes where the manifest says 299$/,
   ],
 ] as const)('a manifest that counts %s', async (_, change, message) => {
-  const id = await storeChanged(async ({ tables }) => ({
+  const id = await storeChanged(folder.path, original, async ({ tables }) => ({
     tables: tables.map(table => {
       const ranges = (table.ranges ?? []).map(range => change(range));
       const sum = (value: (range: RangeEntry) => number) =>
@@ -112,7 +80,7 @@ it.each([
 });
 
 it('an archive that is whole, but none that pg_restore reads', async () => {
-  const id = await storeChanged(async (_, store) => {
+  const id = await storeChanged(folder.path, original, async (_, store) => {
     const segment = await store.store(Buffer.from('not an archive'));
     return {
       archive: { programVersion: '15.0', bytes: segment.plainBytes, segments: [{ ...segment, key: 0 }] },
@@ -127,7 +95,7 @@ it('an archive that is whole, but none that pg_restore reads', async () => {
 it('reads 800 MiB of rows in less than 350 MB of memory', async () => {
   const segments = 100;
   const line = 'the same few words in every row, and a number: ';
-  const id = await storeChanged(async ({ tables: [table], keys }, store) => {
+  const id = await storeChanged(folder.path, original, async ({ tables: [table], keys }, store) => {
     const ranges: RangeEntry[] = [];
     for (let index = 0; index < segments; index++) {
       const row = `${line}${index}\n`;

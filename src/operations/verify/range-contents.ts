@@ -61,7 +61,7 @@ function countLines(
     const counted = checks.good(slice.id)?.counts.get(sliceKey(slice));
     if (counted === undefined) return undefined;
     rows += counted.rows;
-    isClosed = counted.isClosed;
+    if (slice.bytes > 0) isClosed = counted.isClosed;
   }
   return { rows, isClosed };
 }
