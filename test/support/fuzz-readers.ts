@@ -7,7 +7,10 @@ import { runInNewContext } from 'node:vm';
 import { PgkeepError } from '../../src/base/errors.ts';
 import { encode } from '../../src/codec/codec.ts';
 import { seal } from '../../src/crypto/seal.ts';
+import { SegmentReader } from '../../src/operations/restore/segment-reader.ts';
+import { RemainingLines, readRows, rowTextOf } from '../../src/operations/row-text.ts';
 import { readRanges } from '../../src/operations/table-index.ts';
+import { countNumbers } from '../../src/operations/verify/count-numbers.ts';
 import { readGarbageList, writeGarbageList } from '../../src/repository/garbage.ts';
 import {
   descriptorName,
@@ -65,7 +68,7 @@ async function readers(keyText: string | null): Promise<Reader[]> {
   const repository = await Repository.create(storage, keyText);
   const key = await repository.newDataKey();
   const store = new SegmentStore(repository, key, 3);
-  const rows = Buffer.from(Array.from({ length: 400 }, (_, i) => `${i}\tname ${i}\n`).join(''));
+  const rows = Buffer.from(Array.from({ length: 401 }, (_, i) => `${i}\tname ${i}\n`).join(''));
   const { manifest, metadata, indexed, ranges } = await storeBackup(repository, store, rows);
   const segment = manifest.archive.segments[0]?.id ?? '';
   const open = () => Repository.open(storage, keyText ?? undefined);
@@ -92,7 +95,11 @@ async function readers(keyText: string | null): Promise<Reader[]> {
   const readWhole = async (told: BackupMetadata) => {
     const opened = await open();
     const read = await opened.readManifest(told);
-    for (const table of read.tables) await readRanges(opened, read, table);
+    const reader = new SegmentReader({ fetch: id => opened.fetchSegment(id), secret: opened.secret });
+    for (const table of read.tables) {
+      const text = rowTextOf(table.name, await readRanges(opened, read, table), 0);
+      for await (const bytes of readRows(reader, text)) bytes.length;
+    }
     for await (const bytes of opened.readSegments(read.archive.segments)) bytes.length;
   };
   const garbage = await writeGarbageList(storage, {
@@ -171,6 +178,22 @@ async function readers(keyText: string | null): Promise<Reader[]> {
       read: async bytes => parseRanges(indexed, bytes, store.keys),
     },
     {
+      name: 'a list of the lines that are gone',
+      bytes: Buffer.from([3, 0, 1, 9, 2, 0x91, 1, 1]),
+      mutate: [mutateBytes],
+      also: [
+        ...bombs,
+        () => Buffer.concat([Buffer.from([0x80, 0x80, 0x80, 4]), Buffer.alloc(megabytes, 1)]),
+        () => Buffer.from([1, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]),
+      ],
+      read: async bytes => {
+        countNumbers(bytes);
+        const lines = new RemainingLines('a range', 397, bytes);
+        for (const part of lines.of(rows)) part.length;
+        lines.end();
+      },
+    },
+    {
       name: 'metadata',
       bytes: await storage.get(metadataName(metadata.id)),
       mutate: json,
@@ -194,10 +217,15 @@ async function storeBackup(
 ): Promise<{ manifest: Manifest; metadata: BackupMetadata; indexed: TableEntry; ranges: RangeEntry[] }> {
   const archive = await store.store(Buffer.from('archive '.repeat(50)));
   const stored = await store.store(rows);
+  // Lists of the numbers from 1 to 401, and of 7 alone.
+  const list = await store.store(Buffer.from([1, 1, 0x91, 3, 1, 7, 1]));
   const range: RangeEntry = {
     rows: 400,
     bytes: rows.length,
     slices: [{ ...stored, offset: 0, bytes: rows.length }],
+    ctids: [{ ...list, offset: 0, bytes: 4 }],
+    gone: [{ ...list, offset: 4, bytes: 3 }],
+    base: { rows: 401, slices: 1, ctids: 1, xmin: '700', deltas: 0, added: 0 },
   };
   const ranges = Array.from({ length: 12 }, () => range);
   const inline: TableEntry = {

@@ -8,6 +8,9 @@ export interface CountedList {
   end: number;
 }
 
+/** A range has one for its base, and one for each of a few deltas. */
+const maxLists = 1000;
+
 /** @returns each of the lists that the bytes are; `null` when they are no whole lists. */
 export function countNumbers(bytes: Buffer): CountedList[] | null {
   const lists: CountedList[] = [];
@@ -21,7 +24,7 @@ export function countNumbers(bytes: Buffer): CountedList[] | null {
         list.end = run.value.first + run.value.count;
       }
       at = run.value;
-      lists.push(list);
+      if (lists.push(list) > maxLists) return null;
     }
   } catch (error) {
     if (error instanceof PgkeepError && error.code === 'OBJECT_DAMAGED') return null;
