@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// pgkeep recovery kit 2
+// pgkeep recovery kit 3
 //
 // Turns a backup that pgkeep made into an SQL script, which psql restores. Needs nothing but Node.js (22.15 or newer),
 // the folder of the repository and, for an encrypted one, its key: neither pgkeep nor pg_restore. See README.txt.

@@ -1,6 +1,6 @@
 // Everything one backup's manifest says; needs the key of an encrypted repository.
 import { backupLockedUntil } from '../repository/backup-lock.ts';
-import type { LeftOutEntry } from '../repository/manifest.ts';
+import type { IncrementalFacts, LeftOutEntry } from '../repository/manifest.ts';
 import type { BackupMetadata } from '../repository/metadata.ts';
 import { findBackup, Repository } from '../repository/repository.ts';
 import { readVerification, type VerificationRecord } from '../repository/verification.ts';
@@ -37,6 +37,8 @@ export interface ShownBackup {
   tables: { schema: string; name: string; rows: number; bytes: number }[];
   leftOut: LeftOutEntry[];
   roles: { included: boolean; reason?: string };
+  /** How the rows came into the backup. */
+  incremental: IncrementalFacts;
   extensions: { name: string; version: string }[];
   /** Plain bytes, and bytes in the storage: added by this backup, shared with others, together. */
   sizeBytes: number;
@@ -81,6 +83,7 @@ export async function showBackup(options: ShowBackupOptions): Promise<ShownBacku
         'missing' in manifest.globals
           ? { included: false, reason: manifest.globals.missing }
           : { included: true },
+      incremental: manifest.incremental,
       extensions: manifest.extensions.map(({ name, version }) => ({ name, version })),
       sizeBytes: metadata.sizeBytes,
       newBytes: metadata.newBytes,

@@ -55,6 +55,7 @@ function facts(shown: ShownBackup, style: Style): string {
     ],
     ['Size', `${formatBytes(shown.sizeBytes)}, stored in ${formatBytes(shown.storedBytes)}`],
     ['Stored', `${formatBytes(shown.newBytes)} new, ${formatBytes(shown.reusedBytes)} reused`],
+    ...originOfRows(shown.incremental),
     [
       'Complete',
       metadata.complete
@@ -77,6 +78,20 @@ function facts(shown: ShownBackup, style: Style): string {
     .filter(([, value]) => value !== '')
     .map(([name, value]) => `${style.bold(name.padEnd(10))}  ${singleLine(value)}\n`)
     .join('');
+}
+
+function originOfRows(incremental: ShownBackup['incremental']): [string, string][] {
+  const { parent, withoutParent, unread, deltas, equal, stored, fullReadAt } = incremental;
+  const share = ({ rows, bytes }: typeof unread) => `${formatQuantity(rows, 'row')} (${formatBytes(bytes)})`;
+  const takenOver = `${share(unread)} taken over unread, ${share(deltas)} came as deltas`;
+  return [
+    [
+      'Built on',
+      parent === null ? `no backup${withoutParent ? `: ${withoutParent}` : ''}` : `${parent}: ${takenOver}`,
+    ],
+    ['Read', `${share(stored)} in new ranges, ${share(equal)} of equal content`],
+    ['Full read', `${formatTime(fullReadAt)} UTC`],
+  ];
 }
 
 function snapshotText({ takenAt, walPosition, timeline, standby }: ShownBackup['snapshot']): string {

@@ -44,7 +44,7 @@ export class SegmentOpener {
         return;
       }
       this.#underWay.set(id, { resolve, reject });
-      const task = () => handOver(segment, { id, slices: [], isReturned: true });
+      const task = () => handOver(segment, { id, slices: [], lists: [], isReturned: true });
       const idle = this.#idle.shift();
       if (idle === undefined) this.#waiting.push(task);
       else idle(task());

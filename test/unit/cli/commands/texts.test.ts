@@ -227,6 +227,14 @@ test('one backup in full', () => {
       ],
       leftOut: [{ schema: 'public', name: 'sessions', kind: 'table', reason: 'rows excluded' }],
       roles: { included: false, reason: 'not asked for' },
+      incremental: {
+        parent: 'backup-1642598400000-00000000',
+        fullReadAt: '2022-01-16T13:20:00.000Z',
+        unread: { ranges: 30, rows: 200_000, bytes: 46_000_000 },
+        deltas: { ranges: 4, rows: 1500, bytes: 350_000 },
+        equal: { ranges: 10, rows: 114, bytes: 2048 },
+        stored: { ranges: 2, rows: 1500, bytes: 400_000 },
+      },
       extensions: [{ name: 'citext', version: '1.6' }],
       newBytes: 12_902_400,
       reusedBytes: 2048,
@@ -245,6 +253,9 @@ test('one backup in full', () => {
     Contents    17 tables, 203,114 rows
     Size        45.1 MiB, stored in 12.3 MiB
     Stored      12.3 MiB new, 2.00 KiB reused
+    Built on    backup-1642598400000-00000000: 200,000 rows (43.9 MiB) taken over unread, 1,500 rows (342 KiB) came as deltas
+    Read        1,500 rows (391 KiB) in new ranges, 114 rows (2.00 KiB) of equal content
+    Full read   2022-01-16 13:20:00 UTC
     Encrypted   yes
     Verified    data 2022-01-21
     Locked      until 2022-02-20 13:20:00 UTC
