@@ -6,7 +6,10 @@ import { join } from 'node:path';
 import type { ErrorCode } from '../../src/base/errors.ts';
 import { SecondReader } from '../unit/repository/second-reader.ts';
 
-/** A repository of two backups of a database that has a table with a table index; its newest backup is damaged. */
+/**
+ * A repository of two backups of a database that has a table with a table index, in which rows were changed in between; its
+ * newest backup is damaged.
+ */
 export interface RepositoryToDamage {
   folder: string;
   key: string;
@@ -21,7 +24,9 @@ export interface Damage {
   object: string;
   what: string;
   do(repository: RepositoryToDamage): void;
-  restore: ErrorCode;
+  /** `nothing`: it does without. */
+  restore: ErrorCode | 'nothing';
+  verify: ErrorCode;
   show: Outcome;
   list: Outcome;
 }
@@ -32,11 +37,13 @@ interface Kind {
   names(repository: Pick<RepositoryToDamage, 'folder' | 'key'>): string[];
   /** Where a bit is flipped: a byte that means something. */
   flipAt(bytes: Buffer): number;
-  missing: [restore: ErrorCode, show: Outcome, list: Outcome];
-  foreign: [restore: ErrorCode, show: Outcome, list: Outcome];
+  missing: [verify: ErrorCode, show: Outcome, list: Outcome];
+  foreign: [verify: ErrorCode, show: Outcome, list: Outcome];
   /** Which commands read it: they report that it is cut, empty or too large. */
   isShown: boolean;
   listed: Outcome;
+  /** What a restore says, if it is not what verify says. */
+  restore?: 'nothing';
 }
 
 const middle = (bytes: Buffer) => bytes.length >> 1;
@@ -92,6 +99,17 @@ const kinds: Kind[] = [
     listed: 'nothing',
   },
   { ...segment, object: 'segment of rows', names: repository => segmentsOf(repository, 'rows') },
+  {
+    ...segment,
+    object: 'segment of lines that are gone',
+    names: repository => segmentsOf(repository, 'gone'),
+  },
+  {
+    ...segment,
+    object: 'segment of ctids',
+    names: repository => segmentsOf(repository, 'ctids'),
+    restore: 'nothing',
+  },
   { ...segment, object: 'segment of the archive', names: repository => segmentsOf(repository, 'archive') },
   { ...segment, object: 'segment of a table index', names: repository => segmentsOf(repository, 'index') },
 ];
@@ -105,6 +123,7 @@ export const damages: Damage[] = [
     what: 'in the place of another one',
     do: repository => swap(repository, segmentsOf(repository, 'rows')),
     restore: 'OBJECT_DAMAGED',
+    verify: 'OBJECT_DAMAGED',
     show: 'nothing',
     list: 'nothing',
   },
@@ -120,6 +139,7 @@ export const damages: Damage[] = [
       );
     },
     restore: 'OBJECT_DAMAGED',
+    verify: 'OBJECT_DAMAGED',
     show: 'OBJECT_DAMAGED',
     list: 'nothing',
   },
@@ -135,6 +155,7 @@ export const damages: Damage[] = [
       );
     },
     restore: 'OBJECT_DAMAGED',
+    verify: 'OBJECT_DAMAGED',
     show: 'OBJECT_DAMAGED',
     list: 'a warning',
   },
@@ -154,6 +175,7 @@ export const damages: Damage[] = [
       what: `another \`${field}\` written by hand`,
       do: repository => edit(repository, { [field]: value }),
       restore: 'OBJECT_DAMAGED',
+      verify: 'OBJECT_DAMAGED',
       show: 'OBJECT_DAMAGED',
       list: 'nothing',
     }),
@@ -163,6 +185,7 @@ export const damages: Damage[] = [
     what: 'no number where one should be, by hand',
     do: repository => edit(repository, { recordCount: 'many' }),
     restore: 'OBJECT_DAMAGED',
+    verify: 'OBJECT_DAMAGED',
     show: 'OBJECT_DAMAGED',
     list: 'a warning',
   },
@@ -170,8 +193,15 @@ export const damages: Damage[] = [
 
 function damagesOf(kind: Kind): Damage[] {
   const { object, names, isShown, listed } = kind;
-  const found: Pick<Damage, 'restore' | 'show' | 'list'> = {
-    restore: 'OBJECT_DAMAGED',
+  const outcome = ([verify, show, list]: Kind['missing']) => ({
+    restore: kind.restore ?? verify,
+    verify,
+    show,
+    list,
+  });
+  const found: Pick<Damage, 'restore' | 'verify' | 'show' | 'list'> = {
+    restore: kind.restore ?? 'OBJECT_DAMAGED',
+    verify: 'OBJECT_DAMAGED',
     show: isShown ? 'OBJECT_DAMAGED' : 'nothing',
     list: listed,
   };
@@ -184,7 +214,6 @@ function damagesOf(kind: Kind): Damage[] {
     },
     ...outcome,
   });
-  const outcome = ([restore, show, list]: Kind['missing']) => ({ restore, show, list });
   return [
     change(
       'a flipped bit',
@@ -225,12 +254,16 @@ function newest({ folder, key }: Pick<RepositoryToDamage, 'folder' | 'key'>) {
 
 function segmentsOf(
   repository: Pick<RepositoryToDamage, 'folder' | 'key'>,
-  part: 'rows' | 'archive' | 'index',
+  part: 'rows' | 'gone' | 'ctids' | 'archive' | 'index',
 ): string[] {
   const { reader, manifest } = newest(repository);
+  const ranges = manifest.tables.flatMap(table => reader.ranges(table, manifest));
+  const read = new Set(ranges.flatMap(({ slices, gone = [] }) => [...slices, ...gone]).map(({ id }) => id));
   const references = {
-    rows: () =>
-      manifest.tables.flatMap(table => reader.ranges(table, manifest).flatMap(range => range.slices)),
+    rows: () => ranges.flatMap(({ slices }) => slices),
+    gone: () => ranges.flatMap(({ gone = [] }) => gone),
+    // Without those that hold rows as well.
+    ctids: () => ranges.flatMap(({ ctids = [] }) => ctids).filter(({ id }) => !read.has(id)),
     archive: () => manifest.archive.segments,
     index: () => manifest.tables.flatMap(table => table.index ?? []),
   }[part]();
