@@ -18,6 +18,8 @@ export interface Program {
   command: string;
   args: readonly string[];
   env: Readonly<Record<string, string>>;
+  /** The account to run as, for a program that must not be root. */
+  ids?: { uid?: number; gid?: number };
 }
 
 /** Often enough for a curve that rises over seconds; more often would take time from a program that uses every core. */
@@ -37,6 +39,7 @@ export async function measure(program: Program, server: number): Promise<Cost> {
   const serverBefore = serverCpuMs(server);
   const started = performance.now();
   const child = spawn(program.command, program.args, {
+    ...program.ids,
     env: program.env,
     stdio: ['ignore', 'ignore', 'pipe'],
   });

@@ -22,7 +22,7 @@ const groupTitles = {
   restore: 'Restore',
   'big row': 'A row with more than 200 MB of text',
 } as const;
-const maxMemoryBytes = 350e6;
+export const maxMemoryBytes = 350e6;
 const maxStartUpMs = 150;
 
 export function renderReport({ circumstances, results, startUps }: Report): string {
@@ -86,7 +86,7 @@ function renderTargets(results: readonly StepResult[], startUps: readonly StartU
   return renderTable(['', 'target', 'measured', 'met'], rows);
 }
 
-function renderCosts(results: readonly StepResult[]): string {
+export function renderCosts(results: readonly StepResult[]): string {
   const rows = results.map(({ step, outcomes, failure }) => {
     const outcome = medianOutcome(outcomes);
     if (outcome === undefined) return [step.title, failure ?? 'not run', '', '', '', ''];
@@ -115,20 +115,20 @@ function renderStartUps(startUps: readonly StartUp[]): string {
   return renderTable(['', 'median ms', 'least', 'most', 'runs'], rows);
 }
 
-function renderRuns(results: readonly StepResult[]): string {
+export function renderRuns(results: readonly StepResult[]): string {
   const rows = results.flatMap(({ step, outcomes }) =>
     outcomes.map((outcome, index) => [step.name, String(index + 1), ...renderCost(outcome)]),
   );
   return renderTable(['step', 'round', ...costColumns], rows);
 }
 
-function renderTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
+export function renderTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
   return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
 }
 
 /** Each figure's own median, but of the memory the most: a bound is a bound. */
-function medianOutcome(outcomes: readonly Outcome[]): Outcome | undefined {
+export function medianOutcome(outcomes: readonly Outcome[]): Outcome | undefined {
   const [first] = outcomes;
   if (first === undefined) return undefined;
   const of = (figure: (outcome: Outcome) => number) => median(outcomes.map(figure));
@@ -138,6 +138,7 @@ function medianOutcome(outcomes: readonly Outcome[]): Outcome | undefined {
     serverCpuMs: of(outcome => outcome.serverCpuMs),
     peakMemoryBytes: Math.max(...outcomes.map(outcome => outcome.peakMemoryBytes)),
     storedBytes: first.storedBytes === undefined ? undefined : of(outcome => outcome.storedBytes ?? 0),
+    ...(first.contentBytes !== undefined && { contentBytes: of(outcome => outcome.contentBytes ?? 0) }),
   };
 }
 
@@ -148,11 +149,11 @@ function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? 0) + upper) / 2;
 }
 
-function verdict(value: number | undefined, isMet: (value: number) => boolean): string {
+export function verdict(value: number | undefined, isMet: (value: number) => boolean): string {
   return value === undefined ? '' : isMet(value) ? 'yes' : '**no**';
 }
 
-function megabytes(sizeBytes: number): string {
+export function megabytes(sizeBytes: number): string {
   const size = sizeBytes / 1e6;
   return size < 10 ? size.toFixed(1) : size.toFixed(0);
 }

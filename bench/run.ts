@@ -1,26 +1,33 @@
 // Compares pgkeep with pg_dump and pg_restore on a throwaway server: `npm run bench -- --help`.
 
 import { randomBytes } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
 import { cpus, release, totalmem } from 'node:os';
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { psql, type Server, startServer } from '../test/support/postgres-server.ts';
 import { makeTempFolder } from '../test/support/temp-folder.ts';
+import { archiveNothing, archiveSettings, makeBackupTools } from './backup-tools.ts';
+import { incrementalParts, incrementalSizes, measureIncremental } from './incremental.ts';
+import { ensureTools } from './install-tools.ts';
 import { dataSizes, makeBigRow, makeData } from './make-data.ts';
 import { renderReport, type StepResult } from './report.ts';
-import { type Bench, describeFailure, measureStartUps, type StartUp, sources, steps } from './steps.ts';
+import { renderIncrementalReport } from './report-incremental.ts';
+import { writeResults } from './results-file.ts';
+import { runStep, say } from './run-step.ts';
+import { type Bench, measureStartUps, type StartUp, sources, steps } from './steps.ts';
 
 const help = `Usage: npm run bench -- [options]
+       npm run bench -- incremental [options]
 
   --size small|full  about 200 MB or about 3 GB (default: full)
   --rounds N         runs of every step, interleaved (default: 3)
   --only NAME        only this step; may be given several times
 
 Steps: ${steps.map(step => step.name).join(', ')}, start-up
+Steps of incremental, which compares second backups with those of restic, borg and pgBackRest, fetched from Debian:
+${incrementalParts.join(', ')}
 
-A full run of everything writes bench/RESULTS.md; every run prints its results. Needs about 25 GB in the folder for
-temporary files at full size. Build first: npm run build.
+A full run of everything writes its part of bench/RESULTS.md; every run prints its results. Needs about 25 GB in the
+folder for temporary files at full size. Build first: npm run build.
 `;
 
 /** What a small server of one's own would have. Durability is off: the disk of the machine is not what is compared. */
@@ -37,6 +44,8 @@ const startUpRuns = 15;
 const startUpName = 'start-up';
 
 interface Options {
+  /** Second backups rather than first ones. */
+  isIncremental: boolean;
   size: keyof typeof dataSizes;
   rounds: number;
   /** Names of steps; empty for all. */
@@ -44,10 +53,12 @@ interface Options {
 }
 
 const options = readOptions();
-if (options !== undefined) await run(options);
+if (options?.isIncremental) await runIncremental(options);
+else if (options !== undefined) await run(options);
 
 function readOptions(): Options | undefined {
-  const { values } = parseArgs({
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
     options: {
       size: { type: 'string', default: 'full' },
       rounds: { type: 'string', default: '3' },
@@ -57,13 +68,17 @@ function readOptions(): Options | undefined {
   });
   const { size, only } = values;
   const rounds = Number(values.rounds);
-  const names = [...steps.map(step => step.name), startUpName];
+  const isIncremental = positionals[0] === 'incremental';
+  const names: readonly string[] = isIncremental
+    ? incrementalParts
+    : [...steps.map(step => step.name), startUpName];
   const isRight =
+    positionals.length === (isIncremental ? 1 : 0) &&
     (size === 'small' || size === 'full') &&
     Number.isInteger(rounds) &&
     rounds > 0 &&
     only.every(name => names.includes(name));
-  if (isRight && !values.help) return { size, rounds, only };
+  if (isRight && !values.help) return { isIncremental, size, rounds, only };
   (values.help ? process.stdout : process.stderr).write(help);
   process.exitCode = values.help ? 0 : 1;
   return undefined;
@@ -73,7 +88,7 @@ async function run(options: Options): Promise<void> {
   await using folder = makeTempFolder('bench');
   await using server = await startServer({ settings });
   const bench: Bench = { server, folder: folder.path, key: randomBytes(32).toString('hex') };
-  const isWanted = (name: string) => options.only.length === 0 || options.only.includes(name);
+  const isWanted = wants(options);
   const wanted = steps.filter(step => isWanted(step.name));
 
   say(`making the data (${options.size})`);
@@ -87,10 +102,7 @@ async function run(options: Options): Promise<void> {
 
   const results: StepResult[] = wanted.map(step => ({ step, outcomes: [] }));
   for (let round = 1; round <= options.rounds; round++) {
-    for (const result of results) {
-      // One that failed would fail again, or worse, leave a median of few.
-      if (result.failure === undefined) await runStep(bench, result, round);
-    }
+    for (const result of results) await runStep(bench, result, round);
   }
   let startUps: StartUp[] = [];
   if (isWanted(startUpName)) {
@@ -99,23 +111,51 @@ async function run(options: Options): Promise<void> {
   }
 
   const report = renderReport({ circumstances, results, startUps });
-  process.stdout.write(report);
-  if (options.size === 'full' && options.only.length === 0) {
-    await writeFile(join(import.meta.dirname, 'RESULTS.md'), report);
-  }
-  if ([...results, ...startUps].some(({ failure }) => failure !== undefined)) process.exitCode = 1;
+  await finish(options, report, [...results, ...startUps]);
 }
 
-async function runStep(bench: Bench, result: StepResult, round: number): Promise<void> {
-  const { name } = result.step;
-  try {
-    const outcome = await result.step.run(bench);
-    result.outcomes.push(outcome);
-    say(`round ${round}, ${name}: ${(outcome.wallMs / 1000).toFixed(1)} s`);
-  } catch (error) {
-    result.failure = describeFailure(error);
-    say(`round ${round}, ${name} ${result.failure}`);
+async function runIncremental(options: Options): Promise<void> {
+  const tools = await ensureTools(say);
+  await using folder = makeTempFolder('bench');
+  await using server = await startServer({ settings: { ...settings, ...archiveSettings } });
+  const bench: Bench = { server, folder: folder.path, key: randomBytes(32).toString('hex') };
+  await archiveNothing(bench);
+  say(`making the data (${options.size})`);
+  await server.createDatabase(sources.data);
+  await makeData(server.url(sources.data), dataSizes[options.size]);
+  const sizes = incrementalSizes[options.size];
+  const circumstances = [
+    ...(await describeCircumstances(server, options)),
+    `compared with: ${Object.values(tools)
+      .map(({ version }) => version)
+      .join(
+        ', ',
+      )}; encrypted like pgkeep, with zstd at about the same level, everything of the server in the page cache`,
+    `pgbench between backups: ${sizes.pgbenchSeconds} s, in the week ${sizes.dayPgbenchSeconds} s a day; a history of ${sizes.historyCreates} backups after the first`,
+  ];
+  const results = await measureIncremental(bench, await makeBackupTools(bench, tools), {
+    ...sizes,
+    rounds: options.rounds,
+    isWanted: wants(options),
+  });
+  await finish(options, renderIncrementalReport(circumstances, results), results);
+}
+
+function wants({ only }: Options): (name: string) => boolean {
+  return name => only.length === 0 || only.includes(name);
+}
+
+/** Only a run of everything at full size is kept. */
+async function finish(
+  { isIncremental, size, only }: Options,
+  report: string,
+  results: readonly { failure?: string }[],
+): Promise<void> {
+  process.stdout.write(report);
+  if (size === 'full' && only.length === 0) {
+    await writeResults(isIncremental ? 'npm run bench -- incremental' : 'npm run bench', report);
   }
+  if (results.some(({ failure }) => failure !== undefined)) process.exitCode = 1;
 }
 
 async function describeCircumstances(server: Server, options: Options): Promise<string[]> {
@@ -143,8 +183,4 @@ async function describeCircumstances(server: Server, options: Options): Promise<
 
 function gigabytes(sizeBytes = 0): string {
   return (sizeBytes / 1e9).toFixed(1);
-}
-
-function say(text: string): void {
-  process.stderr.write(`${text}\n`);
 }

@@ -10,6 +10,8 @@ import { type Cost, measure, type Program } from './measure.ts';
 export interface Outcome extends Cost {
   /** Bytes that the run left on disk; undefined for a restore. */
   storedBytes: number | undefined;
+  /** Of these, what is no manifest; only where manifests are files of their own. */
+  contentBytes?: number;
 }
 
 /** Where the runs of a round happen. */
@@ -23,14 +25,16 @@ export interface Bench {
 export interface Step {
   name: string;
   title: string;
-  group: 'backup' | 'restore' | 'big row';
+  /** What it is shown with. */
+  group: string;
   run(bench: Bench): Promise<Outcome>;
 }
 
 /** The databases the steps read. */
 export const sources = { data: 'bench', bigRow: 'bigrow' } as const;
 
-const jobs = '2';
+/** Connections and workers of whatever can have several. */
+export const jobs = '2';
 const cli = resolve(import.meta.dirname, '../bin/pgkeep.js');
 const restored = 'restored';
 
@@ -164,7 +168,7 @@ async function dump(bench: Bench, name: string, args: readonly string[]): Promis
   return await measureStored(bench, program, target);
 }
 
-async function create(bench: Bench, database: string, repository: string): Promise<Outcome> {
+export async function create(bench: Bench, database: string, repository: string): Promise<Outcome> {
   const target = join(bench.folder, repository);
   const program = pgkeep(bench, ['create', '--repository', target, '--jobs', jobs], database);
   return await measureStored(bench, program, target);
@@ -178,7 +182,11 @@ async function measureStored(bench: Bench, program: Program, target: string): Pr
 }
 
 /** Restores into a database that is dropped afterwards, when its rows have been counted. */
-async function restore(bench: Bench, source: string, prepare: () => Promise<Program>): Promise<Outcome> {
+export async function restore(
+  bench: Bench,
+  source: string,
+  prepare: () => Promise<Program>,
+): Promise<Outcome> {
   const { server } = bench;
   try {
     const program = await prepare();
@@ -192,13 +200,13 @@ async function restore(bench: Bench, source: string, prepare: () => Promise<Prog
   }
 }
 
-function restoreProgram(bench: Bench, repository: string): Program {
+export function restoreProgram(bench: Bench, repository: string): Program {
   const target = ['--to', bench.server.url(restored), '--create', '--jobs', jobs, '--yes'];
   const from = ['--repository', join(bench.folder, repository), '--backup-id', 'latest'];
   return pgkeep(bench, ['restore', ...from, ...target]);
 }
 
-function pgkeep(bench: Bench, args: readonly string[], database = 'postgres'): Program {
+export function pgkeep(bench: Bench, args: readonly string[], database = 'postgres'): Program {
   return {
     command: process.execPath,
     args: [cli, ...args],
@@ -214,12 +222,12 @@ function pgProgram(bench: Bench, name: string, args: readonly string[]): Program
   return { command: join(bench.server.binDir, name), args, env: environment() };
 }
 
-function environment(): Record<string, string> {
+export function environment(): Record<string, string> {
   return { PATH: process.env.PATH ?? '/usr/bin:/bin', LC_ALL: 'C.UTF-8' };
 }
 
 /** Has everybody's earlier writes on disk, so that no run pays for the one before. */
-async function settle(bench: Bench): Promise<void> {
+export async function settle(bench: Bench): Promise<void> {
   await psql(bench.server, 'postgres', 'CHECKPOINT');
   await promisify(execFile)('sync');
 }
@@ -239,7 +247,7 @@ async function needs(bench: Bench, name: string, step: string): Promise<void> {
   if ((await sizeOf(join(bench.folder, name))) === 0) throw new Error(`needs the result of ${step}`);
 }
 
-async function remove(bench: Bench, name: string): Promise<void> {
+export async function remove(bench: Bench, name: string): Promise<void> {
   await rm(join(bench.folder, name), { recursive: true, force: true });
 }
 
@@ -250,7 +258,7 @@ export function describeFailure(error: unknown): string {
 }
 
 /** Of a file, or of all files in a folder; 0 when there is none. */
-async function sizeOf(path: string): Promise<number> {
+export async function sizeOf(path: string): Promise<number> {
   const found = await stat(path).catch(() => undefined);
   if (!found?.isDirectory()) return found?.size ?? 0;
   let sum = 0;
