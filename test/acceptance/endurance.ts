@@ -12,16 +12,14 @@ import { cpSync, existsSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import pg from 'pg';
 import { generateKey } from '../../src/crypto/key.ts';
 import { ensureTestServers } from '../services/install-postgres.ts';
-import { compareDatabases } from '../support/compare-databases.ts';
 import { type Ending, type PgkeepProcess, runPgkeep, startPgkeep } from '../support/pgkeep-process.ts';
 import { psql, type Server, startServer } from '../support/postgres-server.ts';
-import { descendants } from '../support/processes.ts';
 import { psqlFile } from '../support/psql-file.ts';
 import { backupsIn, neededObjects, objectsIn } from '../support/repository-contents.ts';
 import { below, chosenSeed, pick, seededRandom } from '../support/seeded-random.ts';
+import { dumpSameSnapshot, requireSameAsDump } from '../support/snapshot-dump.ts';
 import { makeTempFolder } from '../support/temp-folder.ts';
 
 const execute = promisify(execFile);
@@ -46,40 +44,6 @@ function megabytes(bytes: number): string {
 function requireGood(what: string, { exitCode, signal, err }: Ending, allowed: readonly string[] = []): void {
   if (exitCode === 0 || signal === 'SIGKILL' || allowed.some(code => err.includes(`[${code}]`))) return;
   throw new Error(`${what} ended with ${signal ?? exitCode}: ${err}`);
-}
-
-/** Waits for pg_dump to be started with the run's snapshot, and has a plain pg_dump write the same snapshot. */
-async function dumpSameSnapshot(server: Server, run: PgkeepProcess, file: string): Promise<boolean> {
-  let snapshot: string | undefined;
-  let isOver = false;
-  run.ended.then(() => {
-    isOver = true;
-  });
-  while (snapshot === undefined) {
-    if (isOver) return false;
-    snapshot = descendants(run.pid)
-      .map(child => /--snapshot[= ](\S+)/.exec(child.command)?.[1])
-      .find(Boolean);
-    await sleep(5);
-  }
-  const holder = new pg.Client(server.url('bank'));
-  await holder.connect();
-  try {
-    await holder.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
-    const isHeld = await holder.query(`SET TRANSACTION SNAPSHOT ${pg.escapeLiteral(snapshot)}`).then(
-      () => true,
-      // The run has ended meanwhile.
-      () => false,
-    );
-    if (!isHeld) return false;
-    const { rows } = await holder.query<{ id: string }>('SELECT pg_export_snapshot() AS id');
-    await execute(join(server.binDir, 'pg_dump'), [
-      ...['-Fc', '-Z1', `--snapshot=${rows[0]?.id}`, '-f', file, '-d', server.url('bank')],
-    ]);
-    return true;
-  } finally {
-    await holder.end();
-  }
 }
 
 async function endurance(server: Server, folder: string, seed: number): Promise<void> {
@@ -125,7 +89,7 @@ async function endurance(server: Server, folder: string, seed: number): Promise<
     const file = join(folder, `${number}.dump`);
     let hasDump = false;
     const made = await runOrKill(words.create, createMs.at(-1) ?? 3_000, async run => {
-      hasDump = await dumpSameSnapshot(server, run, file);
+      hasDump = await dumpSameSnapshot(server.binDir, env.DATABASE_URL, run, file);
     });
     if (made.exitCode === 0) {
       const result = JSON.parse(made.out);
@@ -180,14 +144,8 @@ async function endurance(server: Server, folder: string, seed: number): Promise<
     chosen.push(...candidates.splice(below(random, candidates.length), 1));
   }
   const compare = async (how: string, id: string, restored: string) => {
-    const reference = await server.createDatabase(`plain_${restored}`);
-    await execute(join(server.binDir, 'pg_restore'), ['-d', server.url(reference), dumps.get(id) ?? '']);
-    const { differences, rows } = await compareDatabases(server.url(reference), server.url(restored), {
-      binDir: server.binDir,
-    });
-    if (differences.length > 0) throw new Error(`${id} ${how} is not what it was: ${differences.join('; ')}`);
+    const rows = await requireSameAsDump(server, restored, dumps.get(id) ?? '');
     say(`${id} ${how}: ${rows} rows, the same as a plain pg_dump of its snapshot`);
-    for (const database of [reference, restored]) await server.dropDatabase(database);
   };
   for (const id of chosen) {
     const to = server.url('restored');
