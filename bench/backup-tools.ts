@@ -205,7 +205,7 @@ async function waitForArchive(server: Bench['server']): Promise<void> {
 /** A pipe from pg_dump, which fails when either end does. */
 function dumpInto(bench: Bench, env: Program['env'], command: readonly string[]): Program {
   const dump = [join(bench.server.binDir, 'pg_dump'), bench.server.url(sources.data)];
-  const args = ['-c', 'set -o pipefail; "$0" -Fp "$1" | "${@:2}"', ...dump, ...command];
+  const args = ['-c', 'set -o pipefail; source=$1; shift; "$0" -Fp "$source" | "$@"', ...dump, ...command];
   return { command: '/bin/bash', args, env };
 }
 
