@@ -9,6 +9,7 @@ import { exportBackup } from '../../src/operations/export-backup.ts';
 import { loadEverything } from '../fixtures/everything.ts';
 import { storeChanged } from '../support/changed-backup.ts';
 import { compareDatabases } from '../support/compare-databases.ts';
+import { dieAt } from '../support/dying-restore.ts';
 import { psql, type Server, startServer } from '../support/postgres-server.ts';
 import { psqlFile } from '../support/psql-file.ts';
 import { readBackup } from '../support/repository-contents.ts';
@@ -112,4 +113,23 @@ it('chosen tables, and rows alone, are restored', async () => {
   await restoreInto(server, 'rows', folder.path, { backup: indexed, create: true, schemaOnly: true });
   await restoreInto(server, 'rows', folder.path, { backup: indexed, dataOnly: true });
   expect(await psql(server, 'rows', rows)).toBe(await psql(server, 'shop', rows));
+});
+
+it('a restore that was killed between them is resumed', async () => {
+  const options = (database: string) => ({
+    repository: folder.path,
+    encryptionKey: testKey,
+    programs: server.binDir,
+    backup: indexed,
+    to: server.url(database),
+    jobs: 1,
+  });
+  await server.createDatabase('counted');
+  const { steps } = await dieAt({ options: options('counted') });
+  const loads = steps.flatMap((name, index) => (name === 'rows loaded' ? [index + 1] : []));
+  await server.createDatabase('resumed');
+  expect(await dieAt({ options: options('resumed'), step: loads[1] ?? 0 })).toMatchObject({ isKilled: true });
+  const result = await restoreInto(server, 'resumed', folder.path, { backup: indexed, resume: true });
+  expect(result).toMatchObject({ resumed: true });
+  expect(await differences('shop', 'resumed'), `seed ${seed}`).toEqual([]);
 });
