@@ -98,8 +98,11 @@ interface ReadTask {
   result: () => Promise<TaskResult>;
 }
 
-/** Segment buffers: two being filled, the others on their way through lookup, compression and sealing. */
-const buffers = 5;
+/** Segment buffers: one being filled, the others on their way through lookup, compression and sealing. */
+const buffers = 4;
+/** Of what is small: a reader of many deltas keeps one such segment of each open. */
+const smallBytes = 2 * 1024 * 1024;
+const smallBuffers = 3;
 /** Sealed objects on their way to the storage. */
 const maxPuts = 4;
 /** Items whose COPYs are sent ahead, so that the server never waits for a round trip. */
@@ -138,8 +141,17 @@ class Reader {
     this.#secret = asBuffer(data.secret);
     this.#key = data.key && { id: data.key.id, bytes: asBuffer(data.key.bytes) };
     this.#nextItem = new Int32Array(data.nextItem);
-    this.#pool = new BufferPool(buffers, isCongested => (isCongested ? wire.pause() : wire.resume()));
-    this.#small = new SegmentCutter(this.#pool, (plain, buffer) => this.#store(plain, buffer));
+    let congested = 0;
+    const onCongested = (isCongested: boolean) => {
+      congested += isCongested ? 1 : -1;
+      if (congested > 0) wire.pause();
+      else wire.resume();
+    };
+    this.#pool = new BufferPool(buffers, onCongested);
+    const small = new BufferPool(smallBuffers, onCongested, smallBytes);
+    this.#small = new SegmentCutter(small, (plain, buffer) =>
+      this.#store(plain, () => small.release(buffer)),
+    );
     this.#segments = new SegmentReader({
       fetch: async id => takeOver((await line.call('fetch', id)) as ThreadSegment),
       secret: this.#secret,
@@ -195,7 +207,8 @@ class Reader {
   }
 
   async #readItem(item: number): Promise<void> {
-    const cutter = new SegmentCutter(this.#pool, (plain, buffer) => this.#store(plain, buffer));
+    const pool = this.#pool;
+    const cutter = new SegmentCutter(pool, (plain, buffer) => this.#store(plain, () => pool.release(buffer)));
     const tasks = tasksOf(this.#data.plan, item);
     const ended = await Promise.allSettled(tasks.map(task => this.#readTask(task, cutter)));
     const failed = ended.find(task => task.status === 'rejected');
@@ -465,7 +478,8 @@ class Reader {
     );
   }
 
-  async #store(plain: Buffer, buffer: Buffer): Promise<SegmentRef> {
+  /** @param release gives back the memory that the bytes are in. */
+  async #store(plain: Buffer, release: () => void): Promise<SegmentRef> {
     const id = segmentId(this.#secret, plain);
     let object: Buffer;
     const plainBytes = plain.length;
@@ -476,7 +490,7 @@ class Reader {
       // Holding the buffer while the storage is slow is what slows the reading down.
       await this.#putTurn();
     } finally {
-      this.#pool.release(buffer);
+      release();
     }
     try {
       const bytes = new Uint8Array(object.buffer as ArrayBuffer, object.byteOffset, object.length);

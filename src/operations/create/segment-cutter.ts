@@ -7,12 +7,15 @@ import { segmentBytes } from '../../repository/segment.ts';
 
 /** Segment buffers of one worker. Never refuses one, but says when the reader should pause. */
 export class BufferPool {
+  readonly bufferBytes: number;
   readonly #free: Buffer[] = [];
   readonly #capacity: number;
   readonly #onCongested: (isCongested: boolean) => void;
   #taken = 0;
 
-  constructor(capacity: number, onCongested: (isCongested: boolean) => void) {
+  /** @param bufferBytes at most those of a segment. */
+  constructor(capacity: number, onCongested: (isCongested: boolean) => void, bufferBytes = segmentBytes) {
+    this.bufferBytes = bufferBytes;
     this.#capacity = capacity;
     this.#onCongested = onCongested;
   }
@@ -20,7 +23,7 @@ export class BufferPool {
   take(): Buffer {
     this.#taken++;
     if (this.#taken === this.#capacity) this.#onCongested(true);
-    return this.#free.pop() ?? Buffer.allocUnsafeSlow(segmentBytes);
+    return this.#free.pop() ?? Buffer.allocUnsafeSlow(this.bufferBytes);
   }
 
   release(buffer: Buffer): void {
@@ -106,12 +109,12 @@ export class SliceSink implements CopySink {
     while (at < end) {
       const piece = this.#isAtEnd(this.#piece) ? this.#piece : this.#begin();
       const { segment } = piece;
-      const taken = Math.min(end - at, segmentBytes - segment.filled);
+      const taken = Math.min(end - at, segment.buffer.length - segment.filled);
       chunk.copy(segment.buffer, segment.filled, at, at + taken);
       segment.filled += taken;
       piece.bytes += taken;
       at += taken;
-      if (segment.filled === segmentBytes) {
+      if (segment.filled === segment.buffer.length) {
         this.#piece = undefined;
         this.#cutter.close();
       }
