@@ -7,9 +7,7 @@ import { promisify } from 'node:util';
 import pg from 'pg';
 import { afterEach, describe, expect, test } from 'vitest';
 import type { CreateBackupResult } from '../../src/operations/create-backup.ts';
-import { manifestName, metadataName } from '../../src/repository/layout.ts';
-import { findBackup, Repository } from '../../src/repository/repository.ts';
-import { openStorage } from '../../src/storage/open-storage.ts';
+import { storeChanged } from '../support/changed-backup.ts';
 import { compareDatabases } from '../support/compare-databases.ts';
 import {
   psql,
@@ -20,7 +18,7 @@ import {
   waitForReplay,
 } from '../support/postgres-server.ts';
 import { waitFor } from '../support/processes.ts';
-import { backUp, restoreInto, testKey } from '../support/round-trip.ts';
+import { backUp, restoreInto } from '../support/round-trip.ts';
 import { serverAccount } from '../support/server-account.ts';
 import { makeTempFolder, type TempFolder } from '../support/temp-folder.ts';
 
@@ -294,18 +292,13 @@ test('a database made anew under the name of another is another one', async () =
   expect(incremental.withoutParent).toBe('it is of another database of this name');
 });
 
-/** What no guard can see, such as a server resumed from a copy of its memory: rows from after a backup look old. */
-async function makeRowsLookOld(server: Server, repository: string, backup: string): Promise<void> {
-  const storage = await openStorage(repository);
-  const opened = await Repository.open(storage, testKey);
-  const metadata = await findBackup(storage, backup, undefined, () => undefined);
-  const manifest = await opened.readManifest(metadata);
+/**
+ * What no guard can see, such as a server resumed from a copy of its memory: rows from after a backup look old.
+ * @returns the backup that they look older than.
+ */
+async function makeRowsLookOld(server: Server, repository: string, backup: string): Promise<string> {
   const xids = (await psql(server, 'shop', 'SELECT pg_current_snapshot()')).trim();
-  await storage.remove([manifestName(backup), metadataName(backup)]);
-  const changed = { ...manifest, snapshot: { ...manifest.snapshot, xids } };
-  const { checksum } = await opened.writeManifest(changed, await opened.newDataKey());
-  await opened.writeMetadata({ ...metadata, checksum });
-  await storage.close();
+  return storeChanged(repository, backup, async ({ snapshot }) => ({ snapshot: { ...snapshot, xids } }));
 }
 
 describe('rows that do not follow from the earlier backup', () => {
@@ -334,9 +327,10 @@ describe('rows that do not follow from the earlier backup', () => {
     const repository = makeRepository();
     const { id } = await backUp(server, 'shop', repository);
     await psql(server, 'shop', replaceRows);
-    await makeRowsLookOld(server, repository, id);
+    const parent = await makeRowsLookOld(server, repository, id);
     const wrong = await backUp(server, 'shop', repository);
-    expect(wrong).toMatchObject({ mismatches: [], incremental: { parent: id, unread: { ranges: 1 } } });
+    expect(wrong.incremental.withoutParent).toBeUndefined();
+    expect(wrong).toMatchObject({ mismatches: [], incremental: { parent, unread: { ranges: 1 } } });
     const checked = await backUp(server, 'shop', repository, options);
     expect(checked.mismatches).toEqual([
       'range 0 of "public"."t" has 8000 rows that are not the 8000 which follow from the earlier backup',
