@@ -203,12 +203,12 @@ async function waitForArchive(server: Bench['server']): Promise<void> {
 }
 
 /** A pipe from pg_dump, which fails when either end does. */
-function dumpInto(bench: Bench, env: Program['env'], command: readonly string[]): Program {
+export function dumpInto(bench: Bench, env: Program['env'], command: readonly string[]): Program {
   const dump = [join(bench.server.binDir, 'pg_dump'), bench.server.url(sources.data)];
   const args = ['-c', 'set -o pipefail; source=$1; shift; "$0" -Fp "$source" | "$@"', ...dump, ...command];
   return { command: '/bin/bash', args, env };
 }
 
-async function run({ server }: Bench, program: Program): Promise<void> {
+export async function run({ server }: Bench, program: Program): Promise<void> {
   await measure(program, server.pid ?? 0);
 }

@@ -2,6 +2,7 @@
 // backups, and how fast a long history of small changes is restored. Every tool has made its earlier backups before
 // the changes, which happen once for all of them; who goes first rotates from round to round.
 
+import { join } from 'node:path';
 import { type BackupTool, takeBackup } from './backup-tools.ts';
 import { changeClustered, changeDay, changeLittle, changeScattered } from './changes.ts';
 import type { StepResult } from './report.ts';
@@ -94,7 +95,8 @@ class Plan {
   }
 }
 
-function rotate<T>(values: readonly T[], by: number): T[] {
+/** Has another one go first each time. */
+export function rotate<T>(values: readonly T[], by: number): T[] {
   const first = by % values.length;
   return [...values.slice(first), ...values.slice(0, first)];
 }
@@ -153,7 +155,9 @@ async function measureHistory(plan: Plan, { historyCreates, rounds }: Incrementa
     { name: 'restore of the history', repository: history },
     { name: 'restore of the full backup', repository: alone },
   ].map(({ name, repository }) =>
-    step(name, name, () => restore(bench, sources.data, async () => restoreProgram(bench, repository))),
+    step(name, name, () =>
+      restore(bench, sources.data, async () => restoreProgram(bench, join(bench.folder, repository))),
+    ),
   );
   for (let round = 1; round <= rounds; round++) {
     for (const result of rotate(restores, round)) await runStep(bench, result, round);

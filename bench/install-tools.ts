@@ -16,7 +16,7 @@ export interface Tool {
   version: string;
 }
 
-export type Tools = Record<'restic' | 'borg' | 'pgbackrest', Tool>;
+export type Tools = Record<'restic' | 'borg' | 'pgbackrest' | 'rclone', Tool>;
 
 /** The oldest release whose pgBackRest has block-incremental backups. */
 const suite = 'trixie';
@@ -31,15 +31,15 @@ export async function ensureTools(say: (line: string) => void = () => {}): Promi
   if (found !== undefined) return found;
   if (!canUnpackDebianPackages()) {
     throw new Error(
-      "restic, borg and pgBackRest come from Debian's package archive: run this on Debian 12 or newer",
+      "restic, borg, pgBackRest and rclone come from Debian's package archive: run this on Debian 12 or newer",
     );
   }
-  say(`fetching restic, borg and pgBackRest from Debian ${suite}; later runs find them in ${folder}`);
+  say(`fetching restic, borg, pgBackRest and rclone from Debian ${suite}; later runs find them in ${folder}`);
   // What is there did not run: the cache was moved, or an earlier run was cut short.
   await rm(folder, { recursive: true, force: true });
   await unpackDebianPackages({
     suite,
-    packages: ['restic', 'borgbackup', 'pgbackrest'],
+    packages: ['restic', 'borgbackup', 'pgbackrest', 'rclone'],
     folder,
     // Python does not survive being changed; and pgBackRest starts itself, by the name it was started by.
     programFolders: [],
@@ -59,6 +59,7 @@ async function writeStarters(folder: string): Promise<void> {
   const python = `PYTHONHOME='${folder}/usr' PYTHONPATH='${folder}/usr/lib/python3/dist-packages'`;
   const scripts = {
     restic: start('restic'),
+    rclone: start('rclone'),
     pgbackrest: start('pgbackrest'),
     borg: `export ${python}\n${start('python3')} '${folder}/usr/bin/borg'`,
   };
@@ -71,12 +72,13 @@ async function inspect(folder: string): Promise<Tools> {
   const ask = async (name: string, argument: string): Promise<Tool> => {
     const program = join(folder, name);
     const { stdout } = await promisify(execFile)(program, [argument]);
-    return { program, version: /^\S+ [\d.]+/.exec(stdout)?.[0] ?? stdout.trim() };
+    return { program, version: /^\S+ v?[\d.]+/.exec(stdout)?.[0] ?? stdout.trim() };
   };
   return {
     restic: await ask('restic', 'version'),
     borg: await ask('borg', '--version'),
     pgbackrest: await ask('pgbackrest', 'version'),
+    rclone: await ask('rclone', 'version'),
   };
 }
 

@@ -15,13 +15,21 @@ export interface DataSize {
   rowsPerSmallTable: number;
 }
 
-/** `full` is about 3 GB of heap, `small` a fifteenth of it. */
+/** `full` is about 3 GB of heap, `medium` a sixth of it, `small` a fifteenth. */
 export const dataSizes = {
   full: {
     events: 12_000_000,
     customers: 150_000,
     pgbenchScale: 40,
     documents: 12_000,
+    smallTables: 200,
+    rowsPerSmallTable: 400,
+  },
+  medium: {
+    events: 2_000_000,
+    customers: 25_000,
+    pgbenchScale: 7,
+    documents: 2_000,
     smallTables: 200,
     rowsPerSmallTable: 400,
   },

@@ -10,6 +10,8 @@ export interface Cost {
   wallMs: number;
   clientCpuMs: number;
   serverCpuMs: number;
+  /** Of every process of the machine: of stores that run on it too, and of whoever disturbs. */
+  machineCpuMs: number;
   /** Resident memory, summed over all processes of the run at one moment; what they share counts for each. */
   peakMemoryBytes: number;
 }
@@ -37,6 +39,7 @@ const pageBytes = 4096;
 export async function measure(program: Program, server: number): Promise<Cost> {
   const clientBefore = endedChildrenCpuMs();
   const serverBefore = serverCpuMs(server);
+  const machineBefore = machineCpuMs();
   const started = performance.now();
   const child = spawn(program.command, program.args, {
     ...program.ids,
@@ -61,6 +64,7 @@ export async function measure(program: Program, server: number): Promise<Cost> {
       wallMs,
       clientCpuMs: endedChildrenCpuMs() - clientBefore,
       serverCpuMs: serverCpuMs(server) - serverBefore,
+      machineCpuMs: machineCpuMs() - machineBefore,
       peakMemoryBytes,
     };
   } finally {
@@ -103,6 +107,17 @@ function serverCpuMs(postmaster: number): number {
     if (times?.parent === postmaster) sum += times.ownMs;
   }
   return sum;
+}
+
+/** What all processors did but wait; see proc(5), /proc/stat. */
+function machineCpuMs(): number {
+  const [user = 0, nice = 0, system = 0, , , interrupts = 0, softInterrupts = 0] = (
+    tryRead('/proc/stat').split('\n', 1)[0] ?? ''
+  )
+    .split(/ +/)
+    .slice(1)
+    .map(Number);
+  return (user + nice + system + interrupts + softInterrupts) * msPerTick;
 }
 
 function memoryOfTree(root: number): number {

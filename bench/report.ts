@@ -99,9 +99,9 @@ export function renderCosts(results: readonly StepResult[]): string {
   return renderTable(['', ...costColumns, 'stored MB'], rows);
 }
 
-const costColumns = ['wall s', 'CPU s client', 'CPU s server', 'peak memory MB'];
+export const costColumns = ['wall s', 'CPU s client', 'CPU s server', 'peak memory MB'];
 
-function renderCost(cost: Cost): string[] {
+export function renderCost(cost: Cost): string[] {
   const times = [cost.wallMs, cost.clientCpuMs, cost.serverCpuMs].map(ms => (ms / 1000).toFixed(1));
   return [...times, megabytes(cost.peakMemoryBytes)];
 }
@@ -136,9 +136,17 @@ export function medianOutcome(outcomes: readonly Outcome[]): Outcome | undefined
     wallMs: of(outcome => outcome.wallMs),
     clientCpuMs: of(outcome => outcome.clientCpuMs),
     serverCpuMs: of(outcome => outcome.serverCpuMs),
+    machineCpuMs: of(outcome => outcome.machineCpuMs),
     peakMemoryBytes: Math.max(...outcomes.map(outcome => outcome.peakMemoryBytes)),
     storedBytes: first.storedBytes === undefined ? undefined : of(outcome => outcome.storedBytes ?? 0),
     ...(first.contentBytes !== undefined && { contentBytes: of(outcome => outcome.contentBytes ?? 0) }),
+    ...(first.traffic !== undefined && {
+      traffic: {
+        requests: of(outcome => outcome.traffic?.requests ?? 0),
+        sentBytes: of(outcome => outcome.traffic?.sentBytes ?? 0),
+        receivedBytes: of(outcome => outcome.traffic?.receivedBytes ?? 0),
+      },
+    }),
   };
 }
 

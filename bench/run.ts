@@ -11,22 +11,27 @@ import { ensureTools } from './install-tools.ts';
 import { dataSizes, makeBigRow, makeData } from './make-data.ts';
 import { renderReport, type StepResult } from './report.ts';
 import { renderIncrementalReport } from './report-incremental.ts';
+import { renderStorageReport } from './report-storages.ts';
 import { writeResults } from './results-file.ts';
 import { runStep, say } from './run-step.ts';
 import { type Bench, measureStartUps, type StartUp, sources, steps } from './steps.ts';
+import { measureStorages } from './storages.ts';
 
 const help = `Usage: npm run bench -- [options]
        npm run bench -- incremental [options]
+       npm run bench -- storages [options]
 
-  --size small|full  about 200 MB or about 3 GB (default: full)
+  --size small|full  about 200 MB or about 3 GB (default: full); of storages, whose stores hold everything in memory,
+                     small|medium, about 200 MB or about 500 MB (default: medium)
   --rounds N         runs of every step, interleaved (default: 3)
-  --only NAME        only this step; may be given several times
+  --only NAME        only this step; may be given several times, but not of storages
 
 Steps: ${steps.map(step => step.name).join(', ')}, start-up
 Steps of incremental, which compares second backups with those of restic, borg and pgBackRest, fetched from Debian:
 ${incrementalParts.join(', ')}
+storages measures backups in a folder, Ceph's S3, Azurite and OpenSSH's SFTP, beside restic and rclone.
 
-A full run of everything writes its part of bench/RESULTS.md; every run prints its results. Needs about 25 GB in the
+A run of everything at the default size writes its part of bench/RESULTS.md; every run prints its results. Needs about 25 GB in the
 folder for temporary files at full size. Build first: npm run build.
 `;
 
@@ -43,48 +48,61 @@ const bigRowBytes = 255 * 1024 * 1024;
 const startUpRuns = 15;
 const startUpName = 'start-up';
 
+/** What a run compares: first backups, second ones, or those in stores; with the names of its steps and its sizes. */
+const subjects = {
+  first: {
+    command: 'npm run bench',
+    sizes: ['full', 'small'],
+    names: [...steps.map(step => step.name), startUpName],
+  },
+  incremental: { command: 'npm run bench -- incremental', sizes: ['full', 'small'], names: incrementalParts },
+  storages: { command: 'npm run bench -- storages', sizes: ['medium', 'small'], names: [] },
+} as const satisfies Record<
+  string,
+  { command: string; sizes: readonly [Size, ...Size[]]; names: readonly string[] }
+>;
+type Size = keyof typeof dataSizes;
+
 interface Options {
-  /** Second backups rather than first ones. */
-  isIncremental: boolean;
-  size: keyof typeof dataSizes;
+  subject: keyof typeof subjects;
+  size: Size;
   rounds: number;
   /** Names of steps; empty for all. */
   only: readonly string[];
 }
 
 const options = readOptions();
-if (options?.isIncremental) await runIncremental(options);
-else if (options !== undefined) await run(options);
+if (options !== undefined) {
+  await { first: runFirst, incremental: runIncremental, storages: runStorages }[options.subject](options);
+}
 
 function readOptions(): Options | undefined {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
-      size: { type: 'string', default: 'full' },
+      size: { type: 'string' },
       rounds: { type: 'string', default: '3' },
       only: { type: 'string', multiple: true, default: [] },
       help: { type: 'boolean', default: false },
     },
   });
-  const { size, only } = values;
-  const rounds = Number(values.rounds);
-  const isIncremental = positionals[0] === 'incremental';
-  const names: readonly string[] = isIncremental
-    ? incrementalParts
-    : [...steps.map(step => step.name), startUpName];
-  const isRight =
-    positionals.length === (isIncremental ? 1 : 0) &&
-    (size === 'small' || size === 'full') &&
-    Number.isInteger(rounds) &&
-    rounds > 0 &&
-    only.every(name => names.includes(name));
-  if (isRight && !values.help) return { isIncremental, size, rounds, only };
+  const [named = 'first', ...surplus] = positionals;
+  const subject = (['first', 'incremental', 'storages'] as const).find(name => name === named);
+  if (subject !== undefined && surplus.length === 0 && !values.help) {
+    const { only } = values;
+    const names: readonly string[] = subjects[subject].names;
+    const sizes: readonly Size[] = subjects[subject].sizes;
+    const size = sizes.find(name => name === (values.size ?? sizes[0]));
+    const rounds = Number(values.rounds);
+    const isRight = Number.isInteger(rounds) && rounds > 0 && only.every(name => names.includes(name));
+    if (isRight && size !== undefined) return { subject, size, rounds, only };
+  }
   (values.help ? process.stdout : process.stderr).write(help);
   process.exitCode = values.help ? 0 : 1;
   return undefined;
 }
 
-async function run(options: Options): Promise<void> {
+async function runFirst(options: Options): Promise<void> {
   await using folder = makeTempFolder('bench');
   await using server = await startServer({ settings });
   const bench: Bench = { server, folder: folder.path, key: randomBytes(32).toString('hex') };
@@ -123,7 +141,7 @@ async function runIncremental(options: Options): Promise<void> {
   say(`making the data (${options.size})`);
   await server.createDatabase(sources.data);
   await makeData(server.url(sources.data), dataSizes[options.size]);
-  const sizes = incrementalSizes[options.size];
+  const sizes = incrementalSizes[options.size === 'full' ? 'full' : 'small'];
   const circumstances = [
     ...(await describeCircumstances(server, options)),
     `compared with: ${Object.values(tools)
@@ -141,20 +159,35 @@ async function runIncremental(options: Options): Promise<void> {
   await finish(options, renderIncrementalReport(circumstances, results), results);
 }
 
+async function runStorages(options: Options): Promise<void> {
+  const tools = await ensureTools(say);
+  await using folder = makeTempFolder('bench');
+  await using server = await startServer({ settings });
+  const bench: Bench = { server, folder: folder.path, key: randomBytes(32).toString('hex') };
+  say(`making the data (${options.size})`);
+  await server.createDatabase(sources.data);
+  await makeData(server.url(sources.data), dataSizes[options.size]);
+  const circumstances = [
+    ...(await describeCircumstances(server, options)),
+    `compared with: ${tools.restic.version}, encrypted like pgkeep, with zstd; ${tools.rclone.version}; both with their defaults`,
+  ];
+  const results = await measureStorages(bench, tools, options.rounds);
+  await finish(options, renderStorageReport(circumstances, results), results);
+}
+
 function wants({ only }: Options): (name: string) => boolean {
   return name => only.length === 0 || only.includes(name);
 }
 
-/** Only a run of everything at full size is kept. */
+/** Only a run of everything at the default size is kept. */
 async function finish(
-  { isIncremental, size, only }: Options,
+  { subject, size, only }: Options,
   report: string,
   results: readonly { failure?: string }[],
 ): Promise<void> {
   process.stdout.write(report);
-  if (size === 'full' && only.length === 0) {
-    await writeResults(isIncremental ? 'npm run bench -- incremental' : 'npm run bench', report);
-  }
+  const { command, sizes } = subjects[subject];
+  if (size === sizes[0] && only.length === 0) await writeResults(command, report);
   if (results.some(({ failure }) => failure !== undefined)) process.exitCode = 1;
 }
 

@@ -12,6 +12,8 @@ export interface Outcome extends Cost {
   storedBytes: number | undefined;
   /** Of these, what is no manifest; only where manifests are files of their own. */
   contentBytes?: number;
+  /** What pgkeep counted at its storage, where it was asked: see docs/json-output.md. */
+  traffic?: { requests: number; sentBytes: number; receivedBytes: number };
 }
 
 /** Where the runs of a round happen. */
@@ -105,7 +107,9 @@ export const steps: readonly Step[] = [
     group: 'restore',
     run: async bench => {
       await needs(bench, 'repository', 'create');
-      return restore(bench, sources.data, async () => restoreProgram(bench, 'repository'));
+      return restore(bench, sources.data, async () =>
+        restoreProgram(bench, join(bench.folder, 'repository')),
+      );
     },
   },
   {
@@ -123,7 +127,9 @@ export const steps: readonly Step[] = [
     group: 'big row',
     run: async bench => {
       await needs(bench, 'big-row-repository', 'big-row-create');
-      return restore(bench, sources.bigRow, async () => restoreProgram(bench, 'big-row-repository'));
+      return restore(bench, sources.bigRow, async () =>
+        restoreProgram(bench, join(bench.folder, 'big-row-repository')),
+      );
     },
   },
 ];
@@ -181,18 +187,19 @@ async function measureStored(bench: Bench, program: Program, target: string): Pr
   return { ...cost, storedBytes: (await sizeOf(target)) - before };
 }
 
-/** Restores into a database that is dropped afterwards, when its rows have been counted. */
+/** Restores into a database that is dropped afterwards, when its rows have been counted. @param table the only one restored. */
 export async function restore(
   bench: Bench,
   source: string,
   prepare: () => Promise<Program>,
+  table?: string,
 ): Promise<Outcome> {
   const { server } = bench;
   try {
     const program = await prepare();
     await settle(bench);
     const cost = await measure(program, server.pid ?? 0);
-    const [expected, counted] = [await countRows(server, source), await countRows(server, restored)];
+    const [expected, counted] = [await countRows(server, source, table), await countRows(server, restored)];
     if (expected !== counted) throw new Error(`of ${expected} rows, ${counted} were restored`);
     return { ...cost, storedBytes: undefined };
   } finally {
@@ -200,10 +207,11 @@ export async function restore(
   }
 }
 
-export function restoreProgram(bench: Bench, repository: string): Program {
+/** @param repository its address, a folder's path or a URL. */
+export function restoreProgram(bench: Bench, repository: string, args: readonly string[] = []): Program {
   const target = ['--to', bench.server.url(restored), '--create', '--jobs', jobs, '--yes'];
-  const from = ['--repository', join(bench.folder, repository), '--backup-id', 'latest'];
-  return pgkeep(bench, ['restore', ...from, ...target]);
+  const from = ['--repository', repository, '--backup-id', 'latest'];
+  return pgkeep(bench, ['restore', ...from, ...target, ...args]);
 }
 
 export function pgkeep(bench: Bench, args: readonly string[], database = 'postgres'): Program {
@@ -232,12 +240,14 @@ export async function settle(bench: Bench): Promise<void> {
   await promisify(execFile)('sync');
 }
 
-async function countRows(server: Server, database: string): Promise<string> {
+async function countRows(server: Server, database: string, table?: string): Promise<string> {
   const tables = await psql(
     server,
     database,
     `SELECT string_agg(format('SELECT count(*) FROM %s', oid::regclass), ' UNION ALL ')
-     FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace`,
+     FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace${
+       table === undefined ? '' : ` AND relname = '${table}'`
+     }`,
   );
   return (await psql(server, database, `SELECT sum(count) FROM (${tables}) AS counts`)).trim();
 }
