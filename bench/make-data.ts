@@ -15,7 +15,7 @@ export interface DataSize {
   rowsPerSmallTable: number;
 }
 
-/** `full` is about 3 GB of heap, `medium` a sixth of it, `small` a fifteenth. */
+/** `full` is about 3 GB of heap, `medium` a seventh of it, `small` a fifteenth. */
 export const dataSizes = {
   full: {
     events: 12_000_000,
@@ -26,10 +26,10 @@ export const dataSizes = {
     rowsPerSmallTable: 400,
   },
   medium: {
-    events: 2_000_000,
-    customers: 25_000,
-    pgbenchScale: 7,
-    documents: 2_000,
+    events: 1_600_000,
+    customers: 20_000,
+    pgbenchScale: 6,
+    documents: 1_600,
     smallTables: 200,
     rowsPerSmallTable: 400,
   },

@@ -22,7 +22,7 @@ export function renderStorageReport(
 ): string {
   const sections = [
     '## Backups in stores',
-    'Written by `npm run bench -- storages`. The stores run on the same machine and take their CPU from the same cores; CPU of\nall is that of every process of the machine. Each round has new repositories; who goes first rotates from round to\nround. Sent, received and requests are what pgkeep counts at its storage. restic does not reach Azurite: it makes its\naddresses of account and domain, by https. What another program sends is not counted; rclone sends what it stores.',
+    'Written by `npm run bench -- storages`. The stores run on the same machine and take their CPU from the same cores; Ceph and\nAzurite keep everything in memory, OpenSSH on the disk that has the folder. CPU of all is that of every process of the\nmachine. Each round has new repositories; who goes first rotates from round to round. Sent, received and requests are what\npgkeep counts at its storage; what another program sends is not counted. restic does not reach Azurite: it makes its\naddresses of account and domain, by https.',
     circumstances.map(line => `- ${line}`).join('\n'),
     '### Targets of backups in stores',
     renderTargets(results),

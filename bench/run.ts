@@ -22,7 +22,7 @@ const help = `Usage: npm run bench -- [options]
        npm run bench -- storages [options]
 
   --size small|full  about 200 MB or about 3 GB (default: full); of storages, whose stores hold everything in memory,
-                     small|medium, about 200 MB or about 500 MB (default: medium)
+                     small|medium, about 200 MB or about 400 MB (default: medium)
   --rounds N         runs of every step, interleaved (default: 3)
   --only NAME        only this step; may be given several times, but not of storages
 
@@ -144,7 +144,7 @@ async function runIncremental(options: Options): Promise<void> {
   const sizes = incrementalSizes[options.size === 'full' ? 'full' : 'small'];
   const circumstances = [
     ...(await describeCircumstances(server, options)),
-    `compared with: ${Object.values(tools)
+    `compared with: ${[tools.restic, tools.borg, tools.pgbackrest]
       .map(({ version }) => version)
       .join(
         ', ',
