@@ -53,10 +53,11 @@ import { publishBackup } from '../repository/publish-backup.ts';
 import { inspectRepository, Repository, readAllMetadata } from '../repository/repository.ts';
 import { SegmentStore } from '../repository/segment-store.ts';
 import { type Part, partOf, seriesOf } from '../repository/series.ts';
+import { readVerification, wasFoundDamaged } from '../repository/verification.ts';
 import type { Traffic } from '../storage/counting-storage.ts';
 import { type OpenedStorage, openStorage } from '../storage/open-storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
-import { planCopies } from './create/copy-plan.ts';
+import { firstVersionWithTidRangeScan, planCopies } from './create/copy-plan.ts';
 import { isComparable, type Parent, parseSnapshot, reasonAgainst } from './create/parent.ts';
 import {
   type EarlierTable,
@@ -75,6 +76,7 @@ import { storeSchemaArchive } from './create/schema-archive.ts';
 import type { OperationEvent, RunOptions } from './events.ts';
 import { durationLimits, jobsLimits, requireInteger } from './option-check.ts';
 import { replicate } from './replicate-backups.ts';
+import { rowTextSettings } from './row-text-settings.ts';
 import { readRanges, storeRanges } from './table-index.ts';
 import { keepRecoveryKit } from './write-recovery-kit.ts';
 
@@ -201,6 +203,11 @@ export async function createBackup(options: CreateBackupOptions): Promise<Create
   requireInteger('lockTimeoutMs', options.lockTimeoutMs, durationLimits);
   requireInteger('maxBlockingMs', options.maxBlockingMs, durationLimits);
   requireInteger('lockForMs', options.lockForMs, lockLimits);
+  if (options.full && options.verifyIncremental) {
+    throw new PgkeepError('OPTION_INVALID', 'nothing is built on an earlier backup that could be compared', {
+      hint: 'give --full or --verify-incremental, not both',
+    });
+  }
   requireInteger('fullEveryMs', options.fullEveryMs, { min: 0, max: Number.MAX_SAFE_INTEGER });
   const { replicateTo, replicaStorage, signal } = options;
   const storage = await openStorage(options.repository, options.storage, signal);
@@ -387,6 +394,8 @@ class Run {
       this.#lock?.sharedUntil,
     );
     const earlier = await this.#learnEarlier(repository, store, server, snapshot);
+    if (this.#options.verifyIncremental && earlier.parent === undefined)
+      this.#warn(`there is nothing to compare with: ${earlier.withoutParent}`);
     const data = await this.#storeData(repository, store, key, server, snapshot, earlier);
     this.#emit({ type: 'phase', phase: 'reconcile' });
     const reconciled = await this.#reconcile(repository, server, snapshot, data);
@@ -570,7 +579,7 @@ class Run {
       if (found === undefined) continue;
       const why = this.#options.full
         ? 'everything was to be read'
-        : reasonAgainst(found.manifest, { server: facts, database, snapshot });
+        : (found.damage ?? reasonAgainst(found.manifest, { server: facts, database, snapshot }));
       if (why !== undefined && newest !== undefined) continue;
       const learned = await this.#learn(repository, store, found.manifest, why);
       if (learned === undefined) continue;
@@ -586,12 +595,14 @@ class Run {
   async #readEarlier(
     repository: Repository,
     metadata: BackupMetadata,
-  ): Promise<{ manifest: Manifest } | undefined> {
+  ): Promise<{ manifest: Manifest; damage: string | undefined } | undefined> {
     return this.#ifReadable(metadata.id, async () => {
       const manifest = await repository.readManifest(metadata);
       // Segments whose key is lost cannot be built upon, however whole they are.
       await Promise.all(manifest.keys.map(id => repository.dataKey(id)));
-      return { manifest };
+      const { record } = await readVerification(this.#storage, metadata.id);
+      const damage = wasFoundDamaged(record, metadata) ? 'its last verification failed' : undefined;
+      return { manifest, damage };
     });
   }
 
@@ -657,10 +668,7 @@ class Run {
     const read = tables.filter(
       relation => reasonWithoutRows(relation, { schemaOnly, isStandby }) === undefined,
     );
-    const contexts = await readRowContexts(
-      this.#clients().leader,
-      read.map(({ oid }) => oid),
-    );
+    const contexts = await this.#readContexts(this.#clients().leader, server.facts, read);
     const rangePagesOf = new Map(earlier.rangePages);
     for (const { oid, schema, name } of read) {
       const before = earlier.parent?.tables.get(oid);
@@ -705,6 +713,11 @@ class Run {
       earlier:
         earlier.parent && read.map(relation => earlierTable(earlier.parent, relation, contexts, snapshot)),
       isVerified: this.#isVerified(earlier),
+      onUnreadable: message =>
+        this.#warn(
+          `${message}: what it holds is read from the database`,
+          'earlier backups may need it; see: pgkeep verify --all',
+        ),
       repository,
       store,
       key,
@@ -725,6 +738,20 @@ class Run {
       largeObjects,
       largeObjectsMissing,
     };
+  }
+
+  /** Of the tables that can be read by ctid. */
+  #readContexts(
+    client: pg.Client,
+    { versionNumber }: ServerFacts,
+    relations: readonly Relation[],
+  ): Promise<Map<string, RowContext>> {
+    const heaps = relations.filter(({ isHeap }) => isHeap && versionNumber >= firstVersionWithTidRangeScan);
+    return readRowContexts(
+      client,
+      heaps.map(({ oid }) => oid),
+      rowTextSettings,
+    );
   }
 
   /** Reads everything, without the earlier backup, when what is there does not follow from it. */
@@ -833,10 +860,7 @@ class Run {
   ): Promise<Manifest> {
     const { leader, monitor } = this.#clients();
     // What types print may have changed while rows were read: no lock keeps it.
-    const contextsNow = await readRowContexts(
-      monitor,
-      data.read.map(({ oid }) => oid),
-    );
+    const contextsNow = await this.#readContexts(monitor, server.facts, data.read);
     const { facts } = server;
     await requireSameNames(leader, snapshot.relations);
     const partitioned = snapshot.relations.filter(
@@ -928,7 +952,7 @@ class Run {
     if (this.#mismatches.length > 0) {
       return {
         parent: null,
-        withoutParent: 'what is there did not follow from it',
+        withoutParent: `what is there did not follow from ${parent?.manifest.backup}`,
         fullReadAt: startedAt,
         ...shares,
       };

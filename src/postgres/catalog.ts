@@ -72,6 +72,8 @@ export interface ServerFacts {
 
 export interface DatabaseFacts {
   oid: string;
+  /** The transaction that made its row in pg_database: another one's database may have the same oid. */
+  xmin: string;
   name: string;
   encoding: string;
   collate: string;
@@ -216,7 +218,7 @@ export async function readDatabaseFacts(client: pg.Client, server: ServerFacts):
   else if (server.versionNumber >= 150000) locale = 'd.daticulocale';
   const [row] = await queryRows(
     client,
-    `SELECT d.oid, d.datname AS name, pg_catalog.pg_encoding_to_char(d.encoding) AS encoding, d.datcollate AS collate, d.datctype AS ctype,
+    `SELECT d.oid, d.xmin, d.datname AS name, pg_catalog.pg_encoding_to_char(d.encoding) AS encoding, d.datcollate AS collate, d.datctype AS ctype,
             ${provider} AS provider, ${locale} AS locale, ${icuRules} AS icu_rules, d.datconnlimit AS connection_limit,
             pg_catalog.pg_get_userbyid(d.datdba) AS owner,
             CASE WHEN d.datacl IS NOT NULL THEN (
@@ -235,6 +237,7 @@ export async function readDatabaseFacts(client: pg.Client, server: ServerFacts):
   const providers = { c: 'libc', i: 'icu', b: 'builtin' } as const;
   return {
     oid: text(row.oid),
+    xmin: text(row.xmin),
     name: text(row.name),
     encoding: text(row.encoding),
     collate: text(row.collate),
@@ -314,7 +317,8 @@ export async function readExtensions(
   return rows.map(row => ({ name: text(row.name), version: text(row.version), schema: text(row.schema) }));
 }
 
-async function readIfAllowed(client: pg.Client, sql: string): Promise<string | null> {
+/** The one value a query gives, as `value`; `null` when the server does not tell. */
+export async function readIfAllowed(client: pg.Client, sql: string): Promise<string | null> {
   try {
     return (await queryRows(client, sql, 'asking the server for its identity'))[0]?.value ?? null;
   } catch (error) {

@@ -1,4 +1,5 @@
 // What decides the text of a table's rows, apart from the rows: two backups in which it is the same may share text.
+import { hash } from 'node:crypto';
 import type pg from 'pg';
 import { queryRows } from './client.ts';
 
@@ -12,17 +13,20 @@ export interface RowContext {
 /**
  * The contexts of tables, as the connection's current snapshot sees them. Tables are missing from the result when the
  * text of a column names other objects, and so may change without the row: regclass and its kin, aclitem.
- * @param oids of tables that this session has locked.
+ * @param oids of heaps that this session has locked.
+ * @param settings of the session that reads the rows, as far as they decide text.
  */
 export async function readRowContexts(
   client: pg.Client,
   oids: readonly string[],
+  settings: string,
 ): Promise<Map<string, RowContext>> {
   if (oids.length === 0) return new Map();
   const rows = await queryRows(client, contextsQuery(oids), 'reading what the text of rows depends on');
   const contexts = new Map<string, RowContext>();
   for (const { oid, file_node: fileNode, context, names_objects: namesObjects } of rows) {
-    if (oid && fileNode && context && namesObjects === 'f') contexts.set(oid, { fileNode, context });
+    if (!oid || !fileNode || !context || namesObjects !== 'f') continue;
+    contexts.set(oid, { fileNode, context: hash('sha256', `${settings}\n${context}`) });
   }
   return contexts;
 }
@@ -47,7 +51,8 @@ function contextsQuery(oids: readonly string[]): string {
       ) n WHERE n.type <> 0
     ), described AS (
       SELECT t.oid,
-        t.typnamespace = 'pg_catalog'::regnamespace AND (t.typname LIKE 'reg%' OR t.typname = 'aclitem') AS names_objects,
+        EXISTS (SELECT 1 FROM pg_catalog.pg_proc f
+                WHERE f.oid = t.typoutput AND (f.prosrc LIKE 'reg%out' OR f.prosrc = 'aclitemout')) AS names_objects,
         pg_catalog.json_build_array(t.oid, t.typtype, t.typdelim, t.typlen, t.typelem, t.typbasetype, t.typtypmod, t.typoutput::oid,
           -- xmin too: a label that was renamed and named back may have been printed in between.
           (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', e.oid, e.xmin, e.enumlabel), ',' ORDER BY e.oid)

@@ -3,7 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { PgkeepError, throwIfAborted } from '../base/errors.ts';
-import { type Relation, readRelations, readSizes, type Selection } from './catalog.ts';
+import { type Relation, readIfAllowed, readRelations, readSizes, type Selection } from './catalog.ts';
 import { closeClient, openClient, queryRows } from './client.ts';
 import { quoteLiteral, quoteQualified } from './identifiers.ts';
 import { translateDatabaseError } from './server-error.ts';
@@ -57,7 +57,7 @@ export async function takeSnapshot(
     if (skip === undefined) requireReadable(found);
     else await markUnreadable(client, found, skip.withRows);
     const wanted = lockable(found);
-    const walBefore = await readWalPosition(client, isStandby);
+    const walBefore = await readWalPosition(monitor, isStandby);
     await queryRows(
       client,
       'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY',
@@ -65,7 +65,7 @@ export async function takeSnapshot(
     );
     const lost = await lockAll(client, target, wanted, lockTimeoutMs, signal);
     if (lost === undefined) {
-      const snapshot = await exportSnapshot(client, isStandby);
+      const snapshot = await exportSnapshot(client);
       const relations = await readRelations(client, selection);
       const dependents = skip === undefined ? [] : await markUnreadable(client, relations, skip.withRows);
       // By oid and name: of tables that changed names with each other, others were locked than those meant.
@@ -76,8 +76,9 @@ export async function takeSnapshot(
           client,
           lockable(relations).filter(relation => relation.kind === 'r'),
         );
-        const isWalFlushed = isStandby || (await waitForFlush(monitor, snapshot.walPosition, signal));
-        return { ...snapshot, walBefore, isWalFlushed, relations, dependents };
+        const walPosition = await readWalPosition(monitor, isStandby);
+        const isWalFlushed = isStandby || (await waitForFlush(monitor, walPosition, signal));
+        return { ...snapshot, walBefore, walPosition, isWalFlushed, relations, dependents };
       }
       unsteady = qualified(unlocked);
     } else {
@@ -212,26 +213,20 @@ async function lockTimeout(
   }
 }
 
-async function readWalPosition(client: pg.Client, isStandby: boolean): Promise<string> {
-  const [row] = await queryRows(
-    client,
-    `SELECT ${walPosition(isStandby)} AS lsn`,
-    'asking for the WAL position',
-  );
-  return row?.lsn ?? '';
+/** @returns nothing where providers keep it to themselves; a backup does not depend on it. */
+async function readWalPosition(monitor: pg.Client, isStandby: boolean): Promise<string> {
+  const position = isStandby ? 'pg_last_wal_replay_lsn()' : 'pg_current_wal_insert_lsn()';
+  const lsn = await readIfAllowed(monitor, `SELECT pg_catalog.${position}::text AS value`);
+  return lsn ?? '';
 }
 
-function walPosition(isStandby: boolean): string {
-  return `pg_catalog.${isStandby ? 'pg_last_wal_replay_lsn()' : 'pg_current_wal_insert_lsn()'}::text`;
-}
-
-async function exportSnapshot(client: pg.Client, isStandby: boolean) {
+async function exportSnapshot(client: pg.Client) {
   const [row] = await queryRows(
     client,
-    `SELECT pg_catalog.pg_export_snapshot() AS id, pg_catalog.pg_current_snapshot()::text AS xids, ${walPosition(isStandby)} AS lsn`,
+    `SELECT pg_catalog.pg_export_snapshot() AS id, pg_catalog.pg_current_snapshot()::text AS xids`,
     'exporting the snapshot',
   );
-  return { id: row?.id ?? '', xids: row?.xids ?? '', walPosition: row?.lsn ?? '', takenAt: new Date() };
+  return { id: row?.id ?? '', xids: row?.xids ?? '', takenAt: new Date() };
 }
 
 /**
@@ -243,16 +238,17 @@ async function waitForFlush(
   position: string,
   signal: AbortSignal | undefined,
 ): Promise<boolean> {
+  if (position === '') return false;
   const deadline = Date.now() + flushWaitMs;
   let isAsked = false;
   for (;;) {
     throwIfAborted(signal);
-    const [row] = await queryRows(
+    const flushed = await readIfAllowed(
       client,
-      `SELECT pg_catalog.pg_current_wal_flush_lsn() >= '${position}' AS flushed`,
-      'waiting for WAL to be flushed',
+      `SELECT (pg_catalog.pg_current_wal_flush_lsn() >= '${position}')::text AS value`,
     );
-    if (row?.flushed === 't') return true;
+    if (flushed === 'true') return true;
+    if (flushed === null) return false;
     if (Date.now() > deadline) return false;
     if (!isAsked) await queryRows(client, 'SELECT pg_catalog.pg_current_xact_id()', 'having WAL flushed');
     isAsked = true;

@@ -31,6 +31,11 @@ export function segmentName(segmentId: string): string {
   return `segments/${segmentId.slice(0, 2)}/${segmentId}`;
 }
 
+/** The id in the name of a segment; `undefined` when it is another object's. */
+export function segmentIdIn(name: string): string | undefined {
+  return /^segments\/[0-9a-f]{2}\/([0-9a-f]{64})$/.exec(name)?.[1];
+}
+
 /** Objects by which `pgkeep doctor` tries a storage; nothing reads them, and anybody may remove them. */
 export const probePrefix = 'doctor/';
 

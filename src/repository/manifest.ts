@@ -196,6 +196,8 @@ export interface Manifest {
   };
   database: {
     oid: string;
+    /** Of its row in pg_database, when that was written last. */
+    xmin: string;
     name: string;
     encoding: string;
     collate: string;
@@ -285,6 +287,7 @@ export function withKeys(range: RangeEntry, numberOf: (key: number) => number): 
   };
 }
 
+const xid = matching(/^\d{1,20}$/);
 const hex64 = matching(/^[0-9a-f]{64}$/);
 const oid = matching(/^\d{1,10}$/);
 const texts = listOf(isText);
@@ -307,7 +310,6 @@ const slice = also<Slice>(
 );
 
 const indexHead = fields({ keys: listOf(matching(/^[0-9a-f]{32}$/)) });
-const xid = matching(/^\d{1,20}$/);
 
 const rangeEntry = also<RangeEntry>(
   fields({
@@ -375,6 +377,7 @@ const globals = either(
 
 const database = fields({
   oid,
+  xmin: xid,
   name: isText,
   // Part of a statement as it is.
   encoding: matching(/^\w+$/),

@@ -120,6 +120,13 @@ export class SegmentStore {
     return this.#puts.has(id) || this.#used.has(id) || (await this.#lookFor(id)) !== undefined;
   }
 
+  /** Trusts nothing that is known of a segment that turned out to be damaged or missing: it is looked at again. */
+  distrust(id: string): void {
+    this.#known.delete(id);
+    this.#looks.delete(id);
+    this.#used.delete(id);
+  }
+
   /** Whether this run stored the segment. */
   isNew(id: string): boolean {
     return this.#used.get(id)?.isNew ?? false;

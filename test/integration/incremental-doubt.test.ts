@@ -1,12 +1,15 @@
 // Whatever casts doubt on the earlier backup makes the next one read everything: each test changes rows in a way that
 // only the guard in question can see.
 import { execFile } from 'node:child_process';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cp, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
 import { afterEach, describe, expect, test } from 'vitest';
 import type { CreateBackupResult } from '../../src/operations/create-backup.ts';
+import { findBackup, Repository } from '../../src/repository/repository.ts';
+import { openStorage } from '../../src/storage/open-storage.ts';
 import { storeChanged } from '../support/changed-backup.ts';
 import { compareDatabases } from '../support/compare-databases.ts';
 import {
@@ -18,7 +21,7 @@ import {
   waitForReplay,
 } from '../support/postgres-server.ts';
 import { waitFor } from '../support/processes.ts';
-import { backUp, restoreInto } from '../support/round-trip.ts';
+import { backUp, restoreInto, testKey } from '../support/round-trip.ts';
 import { serverAccount } from '../support/server-account.ts';
 import { makeTempFolder, type TempFolder } from '../support/temp-folder.ts';
 
@@ -280,16 +283,88 @@ describe('another server', () => {
   });
 });
 
-test('a database made anew under the name of another is another one', async () => {
+test.each([
+  ['', false],
+  [' and with its oid', true],
+])('a database made anew under the name of another%s is another one', async (_, withOid) => {
   const server = await start();
   const repository = makeRepository();
-  await backUp(server, 'shop', repository);
   await server.cloneDatabase('shop', 'kept');
+  await psql(server, 'shop', `UPDATE t SET v = 'not in the copy' WHERE id = 5`);
+  await backUp(server, 'shop', repository);
+  const oid = (await psql(server, 'postgres', `SELECT oid FROM pg_database WHERE datname = 'shop'`)).trim();
   await server.dropDatabase('shop');
-  await server.cloneDatabase('kept', 'shop');
-  await psql(server, 'shop', `UPDATE t SET v = 'x' WHERE id = 5`);
+  await psql(server, 'postgres', `CREATE DATABASE shop TEMPLATE kept ${withOid ? `OID = ${oid}` : ''}`);
   const { incremental } = await expectWhole(server, repository);
-  expect(incremental.withoutParent).toBe('it is of another database of this name');
+  expect(incremental.withoutParent).toBe('it is of another database of this name, or this one was altered');
+});
+
+test('a table that is no heap is read each time', async () => {
+  const server = await start();
+  const repository = makeRepository();
+  await psql(
+    server,
+    'shop',
+    'CREATE ACCESS METHOD other TYPE TABLE HANDLER heap_tableam_handler; CREATE TABLE o USING other AS SELECT * FROM t; DROP TABLE t',
+  );
+  await backUp(server, 'shop', repository);
+  const { incremental } = await expectWhole(server, repository);
+  expect(incremental).toMatchObject({ unread: { ranges: 0 }, deltas: { ranges: 0 }, equal: { ranges: 1 } });
+});
+
+describe('an earlier backup that cannot be read any more', () => {
+  /** The range's segments: of its text, and of the ctids. */
+  async function segmentsOf(repository: string, backup: string) {
+    const storage = await openStorage(repository);
+    const opened = await Repository.open(storage, testKey);
+    const manifest = await opened.readManifest(await findBackup(storage, backup));
+    await storage.close();
+    const [range] = manifest.tables[0]?.ranges ?? [];
+    return { text: range?.slices[0]?.id ?? '', ctids: range?.ctids?.[0]?.id ?? '' };
+  }
+
+  test.each([
+    { of: 'ctids', options: {} },
+    { of: 'ctids', options: { verifyIncremental: true } },
+    { of: 'text', options: { verifyIncremental: true } },
+  ] as const)(
+    'in its $of is done without, with %o, and what is damaged is stored again',
+    async ({ of, options }) => {
+      const server = await start();
+      const repository = makeRepository();
+      const first = await backUp(server, 'shop', repository);
+      const id = (await segmentsOf(repository, first.id))[of];
+      const file = join(repository, 'segments', id.slice(0, 2), id);
+      const bytes = readFileSync(file);
+      bytes[100] = (bytes[100] ?? 0) ^ 1;
+      rmSync(file);
+      writeFileSync(file, bytes);
+      await psql(server, 'shop', 'DELETE FROM t WHERE id = 5');
+      const warnings: string[] = [];
+      const second = await backUp(server, 'shop', repository, {
+        ...options,
+        onEvent: event => event.type === 'warning' && warnings.push(event.message),
+      });
+      expect(warnings.join()).toContain(`${id} is damaged`);
+      expect(second).toMatchObject({
+        mismatches: [],
+        incremental: { parent: first.id, deltas: { ranges: 0 } },
+      });
+      await psql(server, 'shop', 'DELETE FROM t WHERE id = 6');
+      const third = await expectWhole(server, repository);
+      expect(third.incremental).toMatchObject({ parent: second.id, deltas: { ranges: 1 } });
+    },
+  );
+});
+
+test('there is nothing to compare with when everything is to be read anyhow, or there is no earlier backup', async () => {
+  const server = await start();
+  const repository = makeRepository();
+  await expect(
+    backUp(server, 'shop', repository, { full: true, verifyIncremental: true }),
+  ).rejects.toMatchObject({ code: 'OPTION_INVALID' });
+  const { warnings } = await backUp(server, 'shop', repository, { verifyIncremental: true });
+  expect(warnings.join()).toContain('there is nothing to compare with');
 });
 
 /**

@@ -102,7 +102,7 @@ function mismatch({ id, mismatches, incremental }: CreateBackupResult): PgkeepEr
   if (mismatches.length > lines.length) lines.push(`  and ${mismatches.length - lines.length} more`);
   const text = [`${id} was read in full and is right, but does not follow from those before it:`, ...lines];
   return new PgkeepError('INCREMENTAL_MISMATCH', text.join('\n'), {
-    hint: `backups that built on others may hold wrong rows${incremental.parent ? `, ${incremental.parent} among them` : ''}: keep this one, and please report it`,
+    hint: `${incremental.withoutParent ?? ''}: it and those before it may hold wrong rows; keep this one, and please report it`,
   });
 }
 

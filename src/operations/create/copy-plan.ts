@@ -42,7 +42,7 @@ const smallBytes = 1024 * 1024;
 const groupBytes = 8 * 1024 * 1024;
 /** One in so many small tables ends a group, whatever its neighbours do: groups stay the same from run to run. */
 const groupCut = 64;
-const firstVersionWithTidRangeScan = 140000;
+export const firstVersionWithTidRangeScan = 140000;
 /** Ranges with fewer pages are read anew whenever they changed. */
 const pagesWithCtids = 64;
 
@@ -167,10 +167,12 @@ export function youngSql(plan: CopyPlan, task: CopyTask, age: number): string {
 }
 
 /** The same, of the rows with these ctids, as SQL writes them. */
-export function rowsSql(plan: CopyPlan, { table }: CopyTask, ctids: readonly string[]): string {
-  const { columns, from } = tableOf(plan, table);
+export function rowsSql(plan: CopyPlan, task: CopyTask, ctids: readonly string[]): string {
+  const { columns, from } = tableOf(plan, task.table);
   const list = ctids.map(ctid => `"${ctid}"`).join(',');
-  return copyText(plan, `SELECT ctid, ${columns} FROM ONLY ${from} WHERE ctid = ANY ('{${list}}'::tid[])`);
+  // With the bounds of the range, as the server may prefer to scan.
+  const condition = where(plan, task, `ctid = ANY ('{${list}}'::tid[])`);
+  return copyText(plan, `SELECT ctid, ${columns} FROM ONLY ${from}${condition}`);
 }
 
 function tableOf(plan: CopyPlan, index: number): PlannedTable {

@@ -60,6 +60,8 @@ export type CopyHost = {
   progress(ranges: { table: number; rows: number }[]): void;
   /** Where what was read is not what building on the earlier backup would have given. */
   mismatch(message: string): void;
+  /** What the earlier backup has cannot be read; the object that is to blame. */
+  unreadable(damage: { message: string; object: string }): void;
   done(results: TaskResult[]): Promise<void>;
 };
 
@@ -82,18 +84,18 @@ interface Change {
   /** Its state then, or its base's. */
   since: RangeReference;
   age: number;
-  /** Of rows; the young ones' ctids, where they are known. */
+  /** Of rows; the young ones' ctids as the server packed them, where they are known. */
   old: number;
   young: number;
-  youngCtids: string[] | undefined;
+  youngCtids: Buffer | undefined;
   /** All lines that are gone; `undefined` when they are those that were gone before. */
   gone: NumberListWriter | undefined;
 }
 
 interface ReadTask {
   rows: number;
-  /** Compares the range with what was derived, once its rows are in the repository. */
-  verify?: () => Promise<void>;
+  /** Compares the range with what was derived, once its rows are in the repository; what counts from then on. */
+  verify?: () => Promise<ReadTask>;
   /** Once all of it is in the repository. */
   result: () => Promise<TaskResult>;
 }
@@ -108,6 +110,8 @@ const maxPuts = 4;
 /** Items whose COPYs are sent ahead, so that the server never waits for a round trip. */
 const sentAhead = 2;
 const lockTimeoutMs = 2_000;
+/** Results that wait for their small parts to be stored. */
+const maxPending = 512;
 /** After so many deltas the next one is made against the base, and replaces them. */
 const maxDeltas = 8;
 /** What is gone and new since the base, as a part of the base, when the range is read anew. */
@@ -127,7 +131,8 @@ class Reader {
   /** Gathers what is small, of many ranges: deltas, ctids. */
   readonly #small: SegmentCutter;
   /** Results that wait for their small parts to be stored. */
-  readonly #results: Promise<void>[] = [];
+  readonly #results = new Set<Promise<void>>();
+  #pending = 0;
   /** By transaction id, in the transaction of now. */
   readonly #ages = new Map<string, Promise<number>>();
   /** Tables in which rows were gone from the range looked at last: of the next one, ctids are asked for at once. */
@@ -177,10 +182,11 @@ class Reader {
         await first.ended;
       } catch (error) {
         if (!isLostLockRace(error)) throw error;
-        // What was sent ahead failed with it, in the same transaction.
+        // What was sent ahead failed with it, in the same transaction, unless it had ended before.
         const rest = underWay.splice(0);
-        await Promise.allSettled(rest.map(({ ended }) => ended));
-        this.#again.push(first.item, ...rest.map(({ item }) => item));
+        const settled = await Promise.allSettled(rest.map(({ ended }) => ended));
+        const failed = rest.filter((_, index) => settled[index]?.status === 'rejected');
+        this.#again.push(first.item, ...failed.map(({ item }) => item));
         await this.#wire.run('ROLLBACK', 'giving up a lock');
         await sleep(200);
         await this.#begin();
@@ -218,15 +224,27 @@ class Reader {
     }
     cutter.close();
     const read = ended.flatMap(task => (task.status === 'fulfilled' ? [task.value] : []));
-    for (const { verify } of read) await verify?.();
-    const stored = Promise.all(read.map(({ result }) => result())).then(results =>
-      this.#line.call('done', results),
-    );
-    // Awaited in the end.
-    stored.catch(() => undefined);
-    this.#results.push(stored);
+    const verified: ReadTask[] = [];
+    for (const task of read) verified.push((await task.verify?.()) ?? task);
+    await this.#report(verified);
     const progress = tasks.map(({ table }, index) => ({ table, rows: read[index]?.rows ?? 0 }));
     await this.#line.call('progress', progress);
+  }
+
+  /** Has results told once they are stored. Of those that wait for what is small, there are never many. */
+  async #report(read: readonly ReadTask[]): Promise<void> {
+    this.#pending += read.length;
+    const told = Promise.all(read.map(({ result }) => result())).then(async results => {
+      await this.#line.call('done', results);
+      this.#pending -= read.length;
+      this.#results.delete(told);
+    });
+    // One that fails stays, for whoever waits next to see it.
+    told.catch(() => undefined);
+    this.#results.add(told);
+    if (this.#pending < maxPending) return;
+    this.#small.close();
+    await Promise.race(this.#results);
   }
 
   /** Sends what it can without waiting for an answer: the next COPY is to follow at once. */
@@ -234,7 +252,7 @@ class Reader {
     const reference = this.#data.hasParent ? await this.#line.call('reference', task) : undefined;
     if (reference === undefined) return this.#readWhole(task, cutter);
     if (this.#data.isVerified) return this.#readVerified(task, reference, cutter);
-    const change = await this.#findChange(task, reference);
+    const change = await this.#findReadableChange(task, reference);
     if (change === 'unknown') return this.#readWhole(task, cutter);
     if (change === 'none') {
       return { rows: reference.entry.rows, result: async () => ({ ...task, kind: 'unread' }) };
@@ -248,21 +266,17 @@ class Reader {
   ): Promise<ReadTask & { text: () => Promise<Slice[]> }> {
     const { plan } = this.#data;
     const sink = cutter.sink();
-    const packed = new BinaryRow();
-    const [rows] = await Promise.all([
+    const [rows, list] = await Promise.all([
       this.#wire.copyOut(textSql(plan, task), this.#reading(task), sink),
-      keepsCtids(plan, task) ? this.#wire.copyOut(ctidsSql(plan, task), this.#reading(task), packed) : 0,
+      keepsCtids(plan, task) ? this.#readCtids(task) : undefined,
     ]);
-    const list = keepsCtids(plan, task)
-      ? inOrder(() => listCtids(packed.values[0] ?? Buffer.alloc(0)))
-      : undefined;
     if (list !== undefined && list.count !== rows) {
       throw new PgkeepError(
         'INTERNAL',
         `${this.#reading(task)} gave ${rows} rows, and then ${list.count} in the same snapshot`,
       );
     }
-    const ctids = list && this.#writeSmall(list.bytes());
+    const ctids = list && this.#writeSmall(list.bytes);
     const result = async (): Promise<TaskResult> => {
       const entry: RangeEntry = { rows, bytes: sink.bytes, slices: await sink.slices() };
       if (ctids !== undefined) entry.ctids = await ctids();
@@ -273,7 +287,7 @@ class Reader {
 
   /** Reads the range, and derives it from the earlier backup as well. */
   async #readVerified(task: CopyTask, reference: RangeReference, cutter: SegmentCutter): Promise<ReadTask> {
-    const change = await this.#findChange(task, reference).catch(async (error: unknown) => {
+    const change = await this.#findReadableChange(task, reference).catch(async (error: unknown) => {
       if (!(error instanceof PgkeepError) || error.code !== 'INCREMENTAL_MISMATCH') throw error;
       await this.#line.call('mismatch', error.message);
       return 'unknown' as const;
@@ -281,19 +295,31 @@ class Reader {
     if (change === 'unknown') return this.#readWhole(task, cutter);
     const derived = change === 'none' ? noRows : await this.#digestYoung(task, change);
     const read = await this.#readWhole(task, cutter);
-    const verify = async () => {
+    const verify = async (): Promise<ReadTask> => {
       const whole = { rows: read.rows, slices: await read.text() };
-      if (change === 'none' && isSameText(reference.entry, whole)) return;
-      const old =
-        change === 'none'
-          ? await this.#digestRows(task, reference.entry)
-          : await this.#digestOld(task, change);
-      const then = addDigests(derived, old);
-      if (isSameRows(then, await this.#digestRows(task, whole))) return;
-      await this.#line.call(
-        'mismatch',
-        `range ${task.range} of ${this.#nameOf(task)} has ${whole.rows} rows that are not the ${then.rows} which follow from the earlier backup`,
-      );
+      if (change === 'none' && isSameText(reference.entry, whole)) return read;
+      try {
+        const old = await (change === 'none'
+          ? this.#digestRows(task, reference.entry)
+          : this.#digestOld(task, change));
+        const then = addDigests(derived, old);
+        if (!isSameRows(then, await this.#digestRows(task, whole))) {
+          await this.#line.call(
+            'mismatch',
+            `range ${task.range} of ${this.#nameOf(task)} has ${whole.rows} rows that are not the ${then.rows} which follow from the earlier backup`,
+          );
+        }
+        return read;
+      } catch (error) {
+        await this.#tellUnreadable(error);
+        // What was found in the repository may be what is damaged: now it is looked at.
+        const again = new SegmentCutter(this.#pool, (plain, buffer) =>
+          this.#store(plain, () => this.#pool.release(buffer)),
+        );
+        const readAgain = await this.#readWhole(task, again);
+        again.close();
+        return readAgain;
+      }
     };
     return { ...read, verify };
   }
@@ -325,6 +351,32 @@ class Reader {
     const text = { table: this.#nameOf(task), first: task.range, ranges };
     for await (const bytes of readRows(this.#segments, text)) digest.write(bytes);
     return digest.digest;
+  }
+
+  /** Where the rows lie; nothing when the server does not give them in the order of their places. */
+  async #readCtids(task: CopyTask): Promise<{ count: number; bytes: Buffer } | undefined> {
+    const packed = new BinaryRow();
+    await this.#wire.copyOut(ctidsSql(this.#data.plan, task), this.#reading(task), packed);
+    const list = inOrder(() => listCtids(packed.values[0] ?? Buffer.alloc(0)));
+    return list && { count: list.count, bytes: list.bytes() };
+  }
+
+  /** As {@link #findChange}; what cannot be read of the earlier backup is told, and the range is read. */
+  async #findReadableChange(task: CopyTask, reference: RangeReference): Promise<Change | 'none' | 'unknown'> {
+    try {
+      return await this.#findChange(task, reference);
+    } catch (error) {
+      await this.#tellUnreadable(error);
+      return 'unknown';
+    }
+  }
+
+  /** @throws the error, when it is about something else. */
+  async #tellUnreadable(error: unknown): Promise<void> {
+    if (!(error instanceof PgkeepError) || !['OBJECT_MISSING', 'OBJECT_DAMAGED'].includes(error.code))
+      throw error;
+    const object = typeof error.context.object === 'string' ? error.context.object : '';
+    await this.#line.call('unreadable', { message: error.message, object });
   }
 
   async #findChange(task: CopyTask, reference: RangeReference): Promise<Change | 'none' | 'unknown'> {
@@ -370,16 +422,15 @@ class Reader {
     if (oldRows === entry.rows) this.#changing.delete(task.table);
     else this.#changing.add(task.table);
     if (youngRows === 0 && oldRows === entry.rows && !isBase) return 'none';
+    const counts: Change = { since, age, old: oldRows, young: youngRows, youngCtids: young, gone: undefined };
+    if (isOutgrown(counts)) return 'unknown';
     const of = this.#reading(task);
     const ctids = await this.#readLists(entry.ctids ?? [], of);
     const [gone = []] = await this.#readLists(entry.gone ?? [], of);
     const change = inOrder(() => compareRange({ ctids, gone }, old));
     if (change === undefined) return 'unknown';
     if (change.unknown > 0) throw this.#contradiction(task, change.unknown);
-    const youngCtids: string[] = [];
-    for (let at = 0; at < young.length; at += ctidBytes) youngCtids.push(ctidText(ctidAt(young, at)));
-    const found: Change = { since, age, old: oldRows, young: youngRows, youngCtids, gone: change.gone };
-    return isOutgrown(found) ? 'unknown' : found;
+    return { ...counts, gone: change.gone };
   }
 
   async #readDelta(task: CopyTask, change: Change): Promise<ReadTask> {
@@ -421,12 +472,14 @@ class Reader {
   ): Promise<NumberListWriter> {
     const { plan } = this.#data;
     const sink = new CtidSink(text);
-    const sql = youngCtids ? rowsSql(plan, task, youngCtids) : youngSql(plan, task, age);
-    const rows = await this.#wire.copyOut(sql, this.#reading(task), sink);
+    let rows = 0;
+    for (const sql of youngCtids ? youngRowsSql(plan, task, youngCtids) : [youngSql(plan, task, age)]) {
+      rows += await this.#wire.copyOut(sql, this.#reading(task), sink);
+    }
     if (rows !== young || sink.ctids.count !== young) {
       throw new PgkeepError(
-        'INTERNAL',
-        `${this.#reading(task)} gave ${rows} rows where it had counted ${young}`,
+        'INCREMENTAL_MISMATCH',
+        `${this.#nameOf(task)} gave ${rows} young rows where it had counted ${young} in the same snapshot`,
       );
     }
     return sink.ctids;
@@ -512,6 +565,19 @@ function isLostLockRace(error: unknown): boolean {
   return (
     error instanceof PgkeepError && (error.context.sqlstate === '55P03' || error.context.sqlstate === '25P02')
   );
+}
+
+/** Rows asked for by their ctids at once. */
+const rowsAtOnce = 10_000;
+
+function* youngRowsSql(plan: CopyPlan, task: CopyTask, packed: Buffer): Iterable<string> {
+  const batchBytes = rowsAtOnce * ctidBytes;
+  for (let start = 0; start < packed.length; start += batchBytes) {
+    const ctids: string[] = [];
+    for (let at = start; at < Math.min(packed.length, start + batchBytes); at += ctidBytes)
+      ctids.push(ctidText(ctidAt(packed, at)));
+    yield rowsSql(plan, task, ctids);
+  }
 }
 
 /** What is made of ctids; nothing when they do not ascend, so that rows cannot be told by their place. */

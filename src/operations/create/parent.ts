@@ -30,7 +30,9 @@ export function reasonAgainst(
   if (before.systemIdentifier !== server.systemIdentifier || before.standby !== server.isStandby) {
     return 'it is of another server';
   }
-  if (manifest.database.oid !== database.oid) return 'it is of another database of this name';
+  if (manifest.database.oid !== database.oid || manifest.database.xmin !== database.xmin) {
+    return 'it is of another database of this name, or this one was altered';
+  }
   if (before.versionNumber !== server.versionNumber) return 'the server is of another version by now';
   if (before.timeline !== server.timeline) return 'the server is on another timeline by now';
   if (before.startedAt !== server.startedAt) return 'the server has been started anew since';

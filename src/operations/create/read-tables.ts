@@ -2,6 +2,7 @@
 import { freeBuffer } from '../../base/free-buffer.ts';
 import type { DataKey } from '../../crypto/seal.ts';
 import type { DatabaseTarget } from '../../postgres/target.ts';
+import { segmentIdIn } from '../../repository/layout.ts';
 import { type IncrementalFacts, type RangeEntry, type Slice, slicesOf } from '../../repository/manifest.ts';
 import type { Repository } from '../../repository/repository.ts';
 import type { SegmentStore } from '../../repository/segment-store.ts';
@@ -26,6 +27,8 @@ export interface ReadTablesOptions {
   level: number;
   jobs: number;
   signal: AbortSignal;
+  /** What the earlier backup has of a range cannot be read: it is read from the database. */
+  onUnreadable: (message: string) => void;
   /** After each item: bytes of tables (as on disk) and rows so far. */
   onProgress: (doneBytes: number, rows: number) => void;
 }
@@ -84,6 +87,11 @@ export async function readTables(
     },
     mismatch: message => {
       mismatches.push(message);
+    },
+    unreadable: ({ message, object }) => {
+      const id = segmentIdIn(object);
+      if (id !== undefined) store.distrust(id);
+      options.onUnreadable(message);
     },
     done: async results => {
       for (const result of results) {

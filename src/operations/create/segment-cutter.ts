@@ -33,8 +33,12 @@ export class BufferPool {
   }
 }
 
+const nothing = Buffer.alloc(0);
+
 class OpenSegment {
-  readonly buffer: Buffer;
+  /** Empty once the segment is closed: those who wait for it do not keep it. */
+  buffer: Buffer;
+  isOpen = true;
   filled = 0;
   /** Resolves when the segment is in the repository. */
   readonly stored = Promise.withResolvers<SegmentRef>();
@@ -75,7 +79,10 @@ export class SegmentCutter {
     const segment = this.#open;
     if (segment === undefined) return;
     this.#open = undefined;
-    this.#store(segment.buffer.subarray(0, segment.filled), segment.buffer).then(
+    const { buffer } = segment;
+    segment.isOpen = false;
+    segment.buffer = nothing;
+    this.#store(buffer.subarray(0, segment.filled), buffer).then(
       segment.stored.resolve,
       segment.stored.reject,
     );
@@ -131,9 +138,9 @@ export class SliceSink implements CopySink {
     return slices;
   }
 
-  /** Another sink of the cutter may have written since. */
+  /** Another sink of the cutter may have written since, or the segment may have been closed. */
   #isAtEnd(piece: Piece | undefined): piece is Piece {
-    return piece !== undefined && piece.offset + piece.bytes === piece.segment.filled;
+    return piece?.segment.isOpen === true && piece.offset + piece.bytes === piece.segment.filled;
   }
 
   #begin(): Piece {

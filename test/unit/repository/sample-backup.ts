@@ -32,6 +32,7 @@ export function sampleManifest(repository: Repository, options: SampleOptions = 
     },
     database: {
       oid: '16384',
+      xmin: '700',
       name: options.database ?? 'shop',
       encoding: 'UTF8',
       collate: 'C',

@@ -76,9 +76,11 @@ describe('it cannot be built on when', () => {
   });
 
   test('it is of another database of this name', () => {
-    expect(reasonAgainst(manifest, { ...source, database: { ...database, oid: '99' } })).toBe(
-      'it is of another database of this name',
-    );
+    for (const change of [{ oid: '99' }, { xmin: '99' }]) {
+      expect(reasonAgainst(manifest, { ...source, database: { ...database, ...change } })).toBe(
+        'it is of another database of this name, or this one was altered',
+      );
+    }
   });
 
   test('its server had not flushed its WAL in time, or it holds definitions alone', () => {
