@@ -253,6 +253,15 @@ async function withReplica(
     });
     const error = backups[0]?.error;
     const outcome = { to, copied: error === undefined, objects, bytes, ...(error && { error }) };
+    if (outcome.copied && result.lockedUntil !== null) {
+      const message = `the copy in ${to} is not locked`;
+      onEvent?.({
+        type: 'warning',
+        message,
+        hint: 'lock it by the means of that storage, or make a backup there with --lock-days, too',
+      });
+      warnings.push(message);
+    }
     return { ...result, replica: outcome, warnings: [...result.warnings, ...warnings] };
   } catch (error) {
     return { ...result, replica: { to, copied: false, objects: 0, bytes: 0, error: errorToData(error) } };

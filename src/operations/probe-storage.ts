@@ -18,7 +18,7 @@ import {
   checkPartialReading,
   checkSizes,
 } from './probe-storage/contract.ts';
-import { reportFacts } from './probe-storage/facts.ts';
+import { factNames, reportFacts } from './probe-storage/facts.ts';
 import { checkRights, type Rights, rightNames } from './probe-storage/rights.ts';
 import { type Left, removeScratch, Scratch } from './probe-storage/scratch.ts';
 import {
@@ -113,7 +113,7 @@ class Probe {
 
   async run(): Promise<void> {
     const { list, scratch } = this;
-    const all = [...rightNames, 'transport', 'checksums', 'versions', 'free-space', ...contractNames];
+    const all = [...rightNames, ...factNames, 'free-space', ...contractNames];
     this.#begin('what the credentials may do');
     try {
       this.#rights = await checkRights(list, scratch);
@@ -128,7 +128,7 @@ class Probe {
     }
     const rights = this.#rights;
     this.#begin('what the store does beyond that');
-    await this.#step(['transport', 'checksums', 'versions'], async () => {
+    await this.#step(factNames, async () => {
       this.#facts = await scratch.examine('examined');
       reportFacts(list, this.#facts, rights.mayPut);
     });
@@ -181,7 +181,8 @@ class Probe {
     this.left = left.names;
     const remedy = `a probe by a user who may remove objects takes them away once they are a day old; or remove ${folder} by the store's own means`;
     if (left.names.length === 0) {
-      list.ok('cleaned-up', 'nothing of the probe is left in the storage');
+      const versions = this.#facts.keepsVersions ? ' but older versions' : '';
+      list.ok('cleaned-up', `nothing of the probe is left in the storage${versions}`);
       return;
     }
     const count = formatQuantity(left.names.length, 'object');

@@ -6,7 +6,7 @@ import type { BackupLock } from '../repository/backup-lock.ts';
 import { recoveryPageName, recoveryScriptName } from '../repository/layout.ts';
 import { inspectRepository } from '../repository/repository.ts';
 import { openStorage } from '../storage/open-storage.ts';
-import type { Storage } from '../storage/storage.ts';
+import { firmlyLockedUntil, type Storage } from '../storage/storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
 
 export interface WriteRecoveryKitOptions {
@@ -71,7 +71,7 @@ export async function keepRecoveryKit(storage: Storage, lock?: BackupLock): Prom
       objects.push({ name, state: there === undefined ? 'written' : 'replaced' });
       continue;
     }
-    if (lock !== undefined && (object?.lockedUntil ?? 0) < lock.until)
+    if (lock !== undefined && (firmlyLockedUntil(object) ?? 0) < lock.until)
       await storage.locks?.extend(name, lock.sharedUntil);
     objects.push({ name, state: isCurrent ? 'current' : 'newer' });
   }

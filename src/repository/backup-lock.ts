@@ -1,7 +1,7 @@
 // Backups that nobody can delete before a time, where the storage can lock objects: docs/decisions/object-lock.md.
 import { PgkeepError } from '../base/errors.ts';
 import { forEachAtOnce } from '../base/for-each-at-once.ts';
-import type { Storage } from '../storage/storage.ts';
+import { firmlyLockedUntil, type Storage } from '../storage/storage.ts';
 import { descriptorName, keyName, manifestName, metadataName, segmentName } from './layout.ts';
 
 export interface BackupLock {
@@ -59,7 +59,7 @@ export async function lockParts(
   await forEachAtOnce(segments, id => locks.extend(segmentName(id), lock.sharedUntil));
   await forEachAtOnce(keys, async id => {
     const key = await storage.stat(keyName(id));
-    if ((key?.lockedUntil ?? 0) < lock.until) await locks.extend(keyName(id), lock.sharedUntil);
+    if ((firmlyLockedUntil(key) ?? 0) < lock.until) await locks.extend(keyName(id), lock.sharedUntil);
   });
   await locks.extend(manifestName(backup), lock.until);
 }

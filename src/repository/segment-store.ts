@@ -2,6 +2,7 @@
 
 import { type ErrorCode, PgkeepError } from '../base/errors.ts';
 import { type DataKey, sealedHeadBytes, sealedKeyId } from '../crypto/seal.ts';
+import { firmlyLockedUntil } from '../storage/storage.ts';
 import { segmentName } from './layout.ts';
 import type { Manifest, SegmentRef } from './manifest.ts';
 import type { Repository } from './repository.ts';
@@ -157,7 +158,7 @@ export class SegmentStore {
     try {
       const head = await storage.get(name, { firstBytes: sealedHeadBytes });
       if (sealedKeyId(name, head) !== known.keyId) return undefined;
-      return { ...known, lockedUntil: object.lockedUntil };
+      return { ...known, lockedUntil: firmlyLockedUntil(object) };
     } catch (error) {
       if (!isLoss(error)) throw error;
       return undefined;

@@ -18,6 +18,13 @@ export interface StoredObject {
   modified: Date;
   /** Until when nobody can remove it. Told by `stat` alone, and only while the lock lasts by the storage's clock. */
   lockedUntil?: Date;
+  /** Set where somebody may remove it all the same, whom the locks made here would not let. */
+  isLockWeaker?: true;
+}
+
+/** Until when an object is locked as firmly as the locks made here. */
+export function firmlyLockedUntil(object: StoredObject | undefined): Date | undefined {
+  return object?.isLockWeaker ? undefined : object?.lockedUntil;
 }
 
 export interface PutOptions {
@@ -48,6 +55,8 @@ export interface StorageFacts {
   };
   /** Whether the store keeps what is overwritten or removed as an older version. */
   keepsVersions?: boolean;
+  /** Whether objects can be locked ({@link ObjectLocks}), and what locks each of them without being asked to. */
+  objectLock?: { isOn: boolean | 'not to be seen'; byDefault?: string };
 }
 
 export interface RemoveOptions {
@@ -64,7 +73,7 @@ export interface ObjectLocks {
   check(): Promise<Date>;
 
   /**
-   * Locks an object until then at least; a lock that lasts longer stays.
+   * Locks an object until then at least; a lock that lasts longer stays, unless it is a weaker one.
    * @throws PgkeepError OBJECT_MISSING, STORAGE_DENIED; STORAGE_UNFIT when the storage forgot it at once.
    */
   extend(name: string, until: Date): Promise<void>;

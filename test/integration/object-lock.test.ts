@@ -35,7 +35,7 @@ let between: HttpFaults;
 beforeAll(async () => {
   [server, ceph] = await Promise.all([startServer(), startCephGateway()]);
   between = await startHttpFaults(ceph.port);
-  await makeFaultDatabase(server, 'shop', 20_000);
+  await makeFaultDatabase(server, 'shop', 8_000);
 }, cephStartMs);
 afterAll(async () => {
   await between[Symbol.asyncDispose]();
@@ -182,7 +182,13 @@ test('what somebody overwrote or deleted who may do everything is there as of an
   const bucket = await ceph.makeBucket([], locked);
   const repository = `s3://${bucket}`;
   const storage = { s3: ceph.options() };
-  const { id } = await backUp(server, 'shop', repository, { storage, lockForMs: hourMs });
+  const copy = makeTempFolder('copy').path;
+  const { id, replica, warnings } = await backUp(server, 'shop', repository, {
+    storage,
+    lockForMs: hourMs,
+    replicateTo: copy,
+  });
+  expect([replica?.copied, warnings]).toEqual([true, [`the copy in ${copy} is not locked`]]);
   const asOf = new Date();
   await sleep(10);
   for (const [index, { Key = '' }] of (await versionsIn(bucket)).entries()) {
@@ -298,13 +304,21 @@ test('a lock in governance mode is not taken for one in compliance mode; the str
   const bucket = await ceph.makeBucket([], locked);
   const strong = `s3://${bucket}`;
   await backUp(server, 'shop', strong, { storage: compliance, lockForMs: hourMs });
+  await psql(server, 'shop', "UPDATE big SET payload = 'changed' WHERE id = 1");
   const longer = await backUp(server, 'shop', strong, { storage: governance, lockForMs: 2 * hourMs });
   // What was locked in the stronger mode has the longer time now, and its mode.
   const lockedInFull = (prefix: string) => lockedFor(bucket, prefix, 'compliance', longer.lockedUntil);
   expect(await lockedInFull('pgkeep.json')).toHaveLength(1);
   expect(await lockedInFull('segments/')).toHaveLength(longer.reusedSegments);
-  // A shorter lock leaves the longer ones alone.
-  await backUp(server, 'shop', strong, { storage: compliance, lockForMs: 60_000 });
+  // A shorter lock leaves the longer ones alone, but does not rest on one that is longer and weaker.
+  await expect(
+    backUp(server, 'shop', strong, { storage: compliance, lockForMs: 60_000 }),
+  ).rejects.toMatchObject({
+    code: 'STORAGE_DENIED',
+    message: expect.stringMatching(/^segments\/.* is locked in governance mode until/),
+  });
+  expect(await listBackups({ repository: strong, storage: compliance })).toHaveLength(2);
+  await backUp(server, 'shop', strong, { storage: governance, lockForMs: 60_000 });
   await restoreAndCompare(strong, compliance);
 });
 
@@ -377,13 +391,14 @@ test('a writer has the rights that the guide names, and the cleaner too, who els
       false,
     ],
   ] as const;
+  const bucket = await ceph.makeBucket([], locked);
+  const repository = `s3://${bucket}`;
+  const { id } = await backUp(server, 'shop', repository, {
+    storage: { s3: ceph.options() },
+    lockForMs: hourMs,
+  });
   for (const [policy, mayLook] of policies) {
-    const bucket = await ceph.makeBucket(policy, locked);
-    const repository = `s3://${bucket}`;
-    const { id } = await backUp(server, 'shop', repository, {
-      storage: { s3: ceph.options() },
-      lockForMs: hourMs,
-    });
+    await ceph.allowGuest(bucket, policy);
     const deletion = deleteBackup({ repository, storage: guest, backup: id, force: true });
     await expect(deletion).rejects.toMatchObject(
       mayLook

@@ -1,7 +1,7 @@
 // What `pgkeep storage probe` says of S3 stores: one that does everything, one that lacks conditional puts, one that claims to
 // have them; with all rights and with some; and that nothing stays behind, whatever the end.
 
-import { ListObjectsV2Command, PutBucketVersioningCommand } from '@aws-sdk/client-s3';
+import { ListObjectsV2Command, PutObjectLockConfigurationCommand } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { CheckStatus } from '../../src/operations/checklist.ts';
 import type { ProbeStorageResult } from '../../src/operations/probe-storage.ts';
@@ -29,10 +29,17 @@ interface Where {
   bucket: string;
   as?: { accessKeyId: string; secretAccessKey: string };
   port?: number;
+  measure?: boolean;
   env?: Record<string, string>;
 }
 
-function environment({ bucket, as = ceph.owner, port = ceph.port, env = {} }: Where): Record<string, string> {
+function environment({
+  bucket,
+  as = ceph.owner,
+  port = ceph.port,
+  measure = false,
+  env = {},
+}: Where): Record<string, string> {
   return {
     BACKUP_STORAGE_TYPE: 's3',
     S3_BACKUP_BUCKET: bucket,
@@ -40,6 +47,8 @@ function environment({ bucket, as = ceph.owner, port = ceph.port, env = {} }: Wh
     AWS_ENDPOINT_URL_S3: `http://127.0.0.1:${port}`,
     AWS_ACCESS_KEY_ID: as.accessKeyId,
     AWS_SECRET_ACCESS_KEY: as.secretAccessKey,
+    // Under a limit the rates are not measured, which takes the most of a probe.
+    ...(!measure && { PGKEEP_LIMIT_UPLOAD: '1GiB' }),
     ...env,
   };
 }
@@ -69,9 +78,11 @@ async function keysIn(bucket: string, client = ceph.client): Promise<string[]> {
 
 test('a store that does everything: no warning, what it took is measured, and nothing stays', async () => {
   const bucket = await ceph.makeBucket();
-  const report = await probe({ bucket }, '--thorough');
+  const report = await probe({ bucket, measure: true }, '--thorough');
   expect(report.counts).toEqual({ ok: report.checks.length, warning: 0, failure: 0, skipped: 0 });
   expect(report.repository).toBe(`s3://${bucket}/some/prefix`);
+  expect(check(report, 'object-lock')?.message).toContain('cannot be locked');
+  expect(check(report, 'cleaned-up')?.message).toBe('nothing of the probe is left in the storage');
   expect(check(report, 'pages')?.message).toContain('1,100 objects is complete');
   // What is done at once depends on how fast one alone was.
   const { putAtOnceBytesPerSecond: _, getAtOnceBytesPerSecond: __, ...measured } = report.measured;
@@ -81,7 +92,7 @@ test('a store that does everything: no warning, what it took is measured, and no
 });
 
 test('for people: a line for each check, the way to mend below it, nothing on stderr', async () => {
-  const env = environment({ bucket: await ceph.makeBucket() });
+  const env = environment({ bucket: await ceph.makeBucket(), measure: true });
   const { exitCode, out, err } = await runCli(['storage', 'probe'], { env, cwd });
   expect([exitCode, err]).toEqual([0, '']);
   expect(out).toMatch(/^ok {7}reachable +s3:\/\/bucket-\d+\/some\/prefix answers\n/);
@@ -127,7 +138,7 @@ describe('a store without conditional puts', () => {
 describe('missing rights are findings', () => {
   test('to remove: a warning, what stays is named, and little stays', async () => {
     const bucket = await ceph.makeBucket(['s3:ListBucket', 's3:GetObject', 's3:PutObject']);
-    const report = await probe({ bucket, as: ceph.guest }, '--thorough');
+    const report = await probe({ bucket, as: ceph.guest, measure: true }, '--thorough');
     expect(report.exitCode).toBe(0);
     expect(check(report, 'remove')).toMatchObject({
       status: 'warning',
@@ -143,6 +154,10 @@ describe('missing rights are findings', () => {
     });
     expect(keys.filter(key => key.includes('/large/'))).toHaveLength(1);
     expect(report.statusOf.pages).toBe('skipped');
+    expect(check(report, 'object-lock')).toMatchObject({
+      status: 'skipped',
+      message: expect.stringContaining('not to be seen'),
+    });
     // Too young for another probe: it may be under way.
     const second = await probe({ bucket });
     expect(second.left).toEqual([]);
@@ -222,16 +237,27 @@ test('a store that refuses checksums of their own: what to set where they are se
 });
 
 test('a bucket that keeps versions: what is removed stays and costs', async () => {
-  const bucket = await ceph.makeBucket();
-  const versioning = { Bucket: bucket, VersioningConfiguration: { Status: 'Enabled' } } as const;
-  await ceph.client.send(new PutBucketVersioningCommand(versioning));
-  const report = await probe({ bucket });
+  const bucket = await ceph.makeBucket([], { objectLock: true });
+  const DefaultRetention = { Mode: 'GOVERNANCE', Days: 1 } as const;
+  const ObjectLockConfiguration = { ObjectLockEnabled: 'Enabled', Rule: { DefaultRetention } } as const;
+  await ceph.client.send(new PutObjectLockConfigurationCommand({ Bucket: bucket, ObjectLockConfiguration }));
+  const report = await probe({ bucket, measure: true });
   expect(report.exitCode).toBe(0);
   expect(check(report, 'versions')).toMatchObject({
     status: 'warning',
     message: expect.stringContaining('stays there and costs'),
   });
   expect(report.measured.putAtOnceBytesPerSecond).toBeNull();
+  expect(check(report, 'cleaned-up')).toMatchObject({
+    status: 'ok',
+    message: 'nothing of the probe is left in the storage but older versions',
+  });
+  expect(check(report, 'object-lock')).toMatchObject({
+    status: 'ok',
+    message: expect.stringContaining(
+      'can be locked (--lock-days); without it every object is locked in governance mode for 1 day',
+    ),
+  });
 });
 
 test('a request that is refused in the middle is one finding, and what cannot be removed another', async () => {
@@ -260,7 +286,9 @@ describe('Ctrl-C', () => {
     ['while a large object is on its way', '/large/2', { cutRequestAfter: 1_000_000 }],
   ] as const)('%s: it ends, and what it stored is removed', async (_, part, verdict) => {
     const bucket = await ceph.makeBucket();
-    const run = startPgkeep(['storage', 'probe'], { env: environment({ bucket, port: between.port }) });
+    const run = startPgkeep(['storage', 'probe'], {
+      env: environment({ bucket, port: between.port, measure: part === '/large/2' }),
+    });
     let isMet = false;
     between.decide(({ method, path }) => {
       if (isMet || method !== 'PUT' || !path.includes(part)) return 'forward';

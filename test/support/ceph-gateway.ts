@@ -49,6 +49,8 @@ export interface CephGateway extends AsyncDisposable {
   readonly client: S3Client;
   /** Makes a bucket with a name of its own; the guest may do these things in it, or what a policy for `my-bucket` allows. */
   makeBucket(guestMay?: readonly S3Action[] | S3Policy, options?: { objectLock?: boolean }): Promise<string>;
+  /** What the guest may do in a bucket from now on, in place of what it might before. */
+  allowGuest(bucket: string, guestMay: readonly S3Action[] | S3Policy): Promise<void>;
   /** What pgkeep needs to reach the gateway, as the owner unless another is named; through another port if one is given. */
   options(as?: S3User, port?: number): S3Options;
   /** Ends it; what it held is gone. */
@@ -71,6 +73,14 @@ export async function startCephGateway(): Promise<CephGateway> {
   const endpoint = `http://127.0.0.1:${port}`;
   const client = new S3Client({ endpoint, region: 'us-east-1', forcePathStyle: true, credentials: owner });
   let buckets = 0;
+  const allowGuest = async (bucket: string, guestMay: readonly S3Action[] | S3Policy) => {
+    const policy = 'Statement' in guestMay ? guestMay : policyOf(guestMay);
+    // Attached to the bucket, a policy has to say whom it is about.
+    const guests = { Principal: { AWS: ['arn:aws:iam:::user/guest'] } };
+    const statements = policy.Statement.map(statement => ({ ...statement, ...guests }));
+    const Policy = JSON.stringify({ ...policy, Statement: statements }).replaceAll('my-bucket', bucket);
+    if (statements.length > 0) await client.send(new PutBucketPolicyCommand({ Bucket: bucket, Policy }));
+  };
   return {
     port,
     endpoint,
@@ -80,15 +90,10 @@ export async function startCephGateway(): Promise<CephGateway> {
     async makeBucket(guestMay = [], { objectLock = false } = {}) {
       const bucket = `bucket-${++buckets}`;
       await client.send(new CreateBucketCommand({ Bucket: bucket, ObjectLockEnabledForBucket: objectLock }));
-      const policy = 'Statement' in guestMay ? guestMay : policyOf(guestMay);
-      // Attached to the bucket, a policy has to say whom it is about.
-      const guests = { Principal: { AWS: ['arn:aws:iam:::user/guest'] } };
-      const statements = policy.Statement.map(statement => ({ ...statement, ...guests }));
-      const text = JSON.stringify({ ...policy, Statement: statements }).replaceAll('my-bucket', bucket);
-      if (statements.length > 0)
-        await client.send(new PutBucketPolicyCommand({ Bucket: bucket, Policy: text }));
+      await allowGuest(bucket, guestMay);
       return bucket;
     },
+    allowGuest,
     options: (as = owner, through = port) => ({ endpoint: `http://127.0.0.1:${through}`, ...as }),
     stop: () => cluster.stop(),
     async [Symbol.asyncDispose]() {

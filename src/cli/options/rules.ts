@@ -53,13 +53,14 @@ const exclusivePairs: readonly (readonly [OptionName, OptionName])[] = [
   ['resume', 'cleanTarget'],
   ['resume', 'dataOnly'],
   ['cleanTarget', 'dataOnly'],
+  ['asOf', 'repair'],
 ];
 
 function exclusive(resolved: ReadonlyMap<OptionName, Resolved>): Problem[] {
   return exclusivePairs.flatMap(([one, other]) => {
     const first = resolved.get(one);
     const second = resolved.get(other);
-    if (first?.value !== true || second?.value !== true) return [];
+    if (!first?.value || !second?.value) return [];
     const message = `cannot be combined with ${first.source}`;
     return [{ source: second.source, message, inConfigFile: false }];
   });

@@ -5,6 +5,8 @@ import type { Checklist } from '../checklist.ts';
 const cannotTell = 'this kind of storage cannot tell, or has no such thing';
 const nothingStored = 'nothing could be stored';
 
+export const factNames = ['transport', 'checksums', 'versions', 'object-lock'];
+
 /** @param mayPut whether an object could be stored with the settings as they are. */
 export function reportFacts(list: Checklist, facts: StorageFacts, mayPut: boolean): void {
   reportTransport(list, facts.transport);
@@ -17,6 +19,19 @@ export function reportFacts(list: Checklist, facts: StorageFacts, mayPut: boolea
       'have the store expire older versions after some weeks (a lifecycle rule), if it does not yet; until then they protect the backups',
     );
   else list.ok('versions', 'what is removed is gone for good: the store keeps no older versions');
+  reportObjectLock(list, facts.objectLock);
+}
+
+function reportObjectLock(list: Checklist, objectLock: StorageFacts['objectLock']): void {
+  const name = 'object-lock';
+  if (objectLock === undefined) list.skip([name], cannotTell);
+  else if (objectLock.isOn === 'not to be seen')
+    list.skip([name], 'it is not to be seen with these credentials whether objects can be locked');
+  else if (objectLock.isOn) {
+    const { byDefault } = objectLock;
+    const inAnyCase = byDefault === undefined ? '' : `; without it every object is locked in ${byDefault}`;
+    list.ok(name, `objects can be locked (--lock-days)${inAnyCase}`);
+  } else list.ok(name, 'objects cannot be locked: create refuses --lock-days here');
 }
 
 function reportTransport(list: Checklist, transport: StorageFacts['transport']): void {

@@ -9,6 +9,7 @@ import {
   HeadObjectCommand,
   type HeadObjectCommandOutput,
   ListObjectsV2Command,
+  type ObjectLockConfiguration,
   type ObjectLockRetention,
   PutObjectCommand,
   type PutObjectCommandInput,
@@ -18,6 +19,7 @@ import {
   type StorageClass,
 } from '@aws-sdk/client-s3';
 import { PgkeepError } from '../../base/errors.ts';
+import { formatQuantity } from '../../base/units.ts';
 import { objectMissing, objectTooLarge, requireObjectSize } from '../object-errors.ts';
 import { isObjectName, requireObjectName } from '../object-name.ts';
 import { type LockedObject, ObjectsLocked } from '../objects-locked.ts';
@@ -145,7 +147,13 @@ export class S3Storage implements Storage {
     if (found === undefined) return undefined;
     const { ContentLength = 0, LastModified = new Date(0) } = found;
     const lockedUntil = this.#lockOf(found);
-    return { name, sizeBytes: ContentLength, modified: LastModified, ...(lockedUntil && { lockedUntil }) };
+    return {
+      name,
+      sizeBytes: ContentLength,
+      modified: LastModified,
+      ...(lockedUntil && { lockedUntil }),
+      ...(lockedUntil && this.#isWeaker(found.ObjectLockMode) && { isLockWeaker: true }),
+    };
   }
 
   async #head(name: string): Promise<HeadObjectCommandOutput | undefined> {
@@ -217,6 +225,7 @@ export class S3Storage implements Storage {
     const { origin } = this.#handler;
     const version = plain.versionId;
     return {
+      ...(await this.#examineLocks()),
       ...(origin && { transport: { host: origin.host, isEncrypted: origin.protocol === 'https:' } }),
       ...(withOthers.status !== undefined && {
         checksums: {
@@ -363,13 +372,32 @@ export class S3Storage implements Storage {
 
   /** Whether the bucket was made with Object Lock. */
   async #isMadeForLocks(): Promise<boolean> {
+    return (await this.#lockConfiguration())?.ObjectLockEnabled === 'Enabled';
+  }
+
+  /** @throws PgkeepError STORAGE_DENIED when it may not be seen. */
+  async #lockConfiguration(): Promise<ObjectLockConfiguration | undefined> {
     try {
       const found = await this.#client.send(new GetObjectLockConfigurationCommand({ Bucket: this.#bucket }));
-      return found.ObjectLockConfiguration?.ObjectLockEnabled === 'Enabled';
+      return found.ObjectLockConfiguration;
     } catch (error) {
       const { name, status = 0 } = describeFailure(error);
-      if (name !== 'NoSuchBucket' && [400, 404, 405, 501].includes(status)) return false;
+      if (name !== 'NoSuchBucket' && [400, 404, 405, 501].includes(status)) return undefined;
       throw this.#withoutSight(error, `asking for the Object Lock of`);
+    }
+  }
+
+  async #examineLocks(): Promise<StorageFacts> {
+    if (this.locks === undefined) return {};
+    try {
+      const found = await this.#lockConfiguration();
+      const { Mode = '', Days, Years } = found?.Rule?.DefaultRetention ?? {};
+      const period = Days === undefined ? formatQuantity(Years ?? 0, 'year') : formatQuantity(Days, 'day');
+      const byDefault = Mode === '' ? {} : { byDefault: `${Mode.toLowerCase()} mode for ${period}` };
+      return { objectLock: { isOn: found?.ObjectLockEnabled === 'Enabled', ...byDefault } };
+    } catch (error) {
+      const isDenied = error instanceof PgkeepError && error.code === 'STORAGE_DENIED';
+      return isDenied ? { objectLock: { isOn: 'not to be seen' } } : {};
     }
   }
 
@@ -393,7 +421,7 @@ export class S3Storage implements Storage {
   /** What to do where a lock is refused: one that is longer or of the stronger mode stays. @throws PgkeepError the refusal. */
   async #yieldToLock(name: string, until: Date, refusal: PgkeepError): Promise<void> {
     const lock = await this.#retention(name);
-    if (lock?.Mode === 'GOVERNANCE' && this.#lockMode === 'COMPLIANCE') {
+    if (lock !== undefined && this.#isWeaker(lock.Mode)) {
       const end = lock.RetainUntilDate?.toISOString();
       throw new PgkeepError('STORAGE_DENIED', `${name} is locked in governance mode until ${end}`, {
         hint: 'it can be locked in compliance mode once that is over: until then use --lock-mode governance',
@@ -437,6 +465,10 @@ export class S3Storage implements Storage {
       if ([200, 400, 404, 405, 501].includes(status)) return undefined;
       throw this.#withoutSight(error, `asking for the lock of ${name} in`);
     }
+  }
+
+  #isWeaker(mode: string | undefined): boolean {
+    return this.#lockMode === 'COMPLIANCE' && mode !== 'COMPLIANCE';
   }
 
   #lockOf(found: HeadObjectCommandOutput): Date | undefined {

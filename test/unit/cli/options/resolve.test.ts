@@ -200,6 +200,10 @@ describe('problems', () => {
     expect(failure(() => resolve('restore', { definitionsOnly: true, dataOnly: true })).message).toBe(
       '--data-only: cannot be combined with --schema-only',
     );
+    expect(failure(() => resolve('verify', { asOf: '1d', repair: true }))).toMatchObject({
+      code: 'OPTION_INVALID',
+      message: '--repair: cannot be combined with --as-of',
+    });
   });
 });
 

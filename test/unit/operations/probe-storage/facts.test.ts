@@ -18,6 +18,17 @@ test.each([
   expect(list.checks[0]).toMatchObject({ name: 'transport', status });
 });
 
+test('what locks every object by itself is told beside the locks', () => {
+  const list = new Checklist();
+  reportFacts(list, { objectLock: { isOn: true, byDefault: 'compliance mode for 1 day' } }, true);
+  reportFacts(list, { objectLock: { isOn: true } }, true);
+  const texts = list.checks.filter(({ name }) => name === 'object-lock').map(({ message }) => message);
+  expect(texts).toEqual([
+    'objects can be locked (--lock-days); without it every object is locked in compliance mode for 1 day',
+    'objects can be locked (--lock-days)',
+  ]);
+});
+
 test('only whole folders of probes that are a day old by the storage count as left behind', () => {
   const now = new Date('2026-01-10T12:00:00Z');
   const at = (name: string, ageHours: number) => ({
