@@ -2,16 +2,20 @@
 import type { StorageOptions } from '../storage/storage-options.ts';
 import type { OptionsOf, StorageSetting } from './options/table.ts';
 
-type Used = Pick<OptionsOf<'list'>, StorageSetting | 'limitUpload' | 'limitDownload'> &
+type Used = Pick<OptionsOf<'list'>, StorageSetting | 'limitUpload' | 'limitDownload' | 'limitRequests'> &
   Partial<Pick<OptionsOf<'create'>, 'lockMode'> & Pick<OptionsOf<'restore'>, 'asOf'>>;
 
 /** How the storage of a command's repository is reached. */
 export function storageOptions(options: Used): StorageOptions {
-  const { limitUpload, limitDownload } = options;
-  const isLimited = limitUpload !== undefined || limitDownload !== undefined;
+  const { limitUpload, limitDownload, limitRequests } = options;
+  const isLimited = [limitUpload, limitDownload, limitRequests].some(limit => limit !== undefined);
   return {
     ...(isLimited && {
-      limits: { uploadBytesPerSecond: limitUpload, downloadBytesPerSecond: limitDownload },
+      limits: {
+        uploadBytesPerSecond: limitUpload,
+        downloadBytesPerSecond: limitDownload,
+        requests: limitRequests,
+      },
     }),
     ...(options.asOf && { asOf: options.asOf }),
     s3: {

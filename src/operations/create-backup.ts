@@ -71,7 +71,7 @@ import {
   reasonWithoutRows,
   reconcile,
 } from './create/reconcile.ts';
-import { requireSpace } from './create/require-space.ts';
+import { expectSpace, requireSpace } from './create/require-space.ts';
 import { storeSchemaArchive } from './create/schema-archive.ts';
 import type { OperationEvent, RunOptions } from './events.ts';
 import { durationLimits, jobsLimits, requireInteger } from './option-check.ts';
@@ -388,6 +388,7 @@ class Run {
     const { lockForMs } = this.#options;
     if (lockForMs !== undefined) this.#lock = await beginLock(this.#storage, lockForMs);
     const found = await this.#checkRepository();
+    await requireSpace(this.#storage);
     this.#emit({ type: 'phase', phase: 'connect', detail: describeTarget(this.#target) });
     const server = await this.#connect();
     const snapshot = await this.#takeSnapshot(server.facts);
@@ -686,13 +687,18 @@ class Run {
     const { encoding } = server.database;
     const plan = planCopies(read, encoding, server.facts.versionNumber, rangePagesOf, contexts);
     const totalBytes = plan.tables.reduce((sum, table) => sum + table.sizeBytes, 0);
-    const warning = await requireSpace(this.#storage, {
+    const warning = await expectSpace(this.#storage, {
       database: server.database.name,
       tableBytes: totalBytes,
       isFirst: earlier.isFirst,
       earlier: earlier.series.filter(backup => backup.complete),
     });
-    if (warning !== undefined) this.#warn(warning, 'a run that finds no space left leaves no backup');
+    if (warning !== undefined) {
+      this.#warn(
+        warning,
+        'a run that finds no space left leaves no backup, and the next reuses what it stored',
+      );
+    }
     this.#emit({ type: 'phase', phase: 'data', detail: `${read.length} tables` });
     const archive = storeSchemaArchive({
       program: server.pgDump,

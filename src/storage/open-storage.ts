@@ -54,9 +54,13 @@ async function openBackend(
 ): Promise<Storage> {
   const scheme = /^([a-z][a-z0-9+.-]+):\/\//i.exec(address)?.[1]?.toLowerCase();
   if (options.asOf !== undefined && scheme !== 's3') {
-    throw new PgkeepError('OPTION_INVALID', `${address} cannot be seen as it was at another time`, {
-      hint: 'leave out --as-of: it is for S3 buckets that keep versions',
-    });
+    throw new PgkeepError(
+      'OPTION_INVALID',
+      `${scheme === undefined ? 'a folder' : `a repository at ${scheme}://`} cannot be seen as it was at another time`,
+      {
+        hint: 'leave out --as-of: it is for S3 buckets that keep versions',
+      },
+    );
   }
   switch (scheme) {
     case undefined:

@@ -9,7 +9,7 @@ export interface Page<Position> {
 }
 
 export class PagedListing<Position> implements AsyncIterableIterator<StoredObject> {
-  readonly #read: (position: Position) => Promise<Page<Position>>;
+  #read: (position: Position) => Promise<Page<Position>>;
   #position: Position | undefined;
   #objects: Iterator<StoredObject> = [].values();
 
@@ -29,6 +29,13 @@ export class PagedListing<Position> implements AsyncIterableIterator<StoredObjec
       this.#objects = objects.values();
       this.#position = next;
     }
+  }
+
+  /** Has every page that is still to come read by way of another. @returns itself. */
+  readThrough(way: (read: () => Promise<Page<Position>>) => Promise<Page<Position>>): this {
+    const read = this.#read;
+    this.#read = position => way(() => read(position));
+    return this;
   }
 
   [Symbol.asyncIterator](): this {

@@ -1,10 +1,10 @@
 // How a storage is reached, beside its address: what the command line reads from flags, environment and configuration
 // file, and what a caller of the library may give. The address says which part of it matters.
 
-import type { BandwidthLimits } from './limited-storage.ts';
+import type { StorageLimits } from './limited-storage.ts';
 
 export interface StorageOptions {
-  limits?: BandwidthLimits | undefined;
+  limits?: StorageLimits | undefined;
   /** Shows what was there then, and writes nothing; only in a bucket that keeps versions. */
   asOf?: Date | undefined;
   s3?: S3Options | undefined;

@@ -450,6 +450,26 @@ describe.each(servers)('a bucket with much in it: %s', (_, on) => {
   });
 });
 
+describe('a listing that the store cuts off without a way to go on', () => {
+  const page = (next: string) => ({
+    answer: 200,
+    headers: { 'content-type': 'application/xml' },
+    body: `<?xml version="1.0"?><ListBucketResult><IsTruncated>true</IsTruncated>${next}<Contents><Key>p/first</Key><Size>1</Size></Contents></ListBucketResult>`,
+  });
+
+  test.each([
+    { title: 'no token, as of the first version of listings', next: '<NextMarker>p/first</NextMarker>' },
+    { title: 'the same token again', next: '<NextContinuationToken>same</NextContinuationToken>' },
+  ])('has not ended: $title', async ({ next }) => {
+    await using s3 = await open();
+    s3.between.decide(() => page(next));
+    expect(await failureOf(names(s3.patient, ''))).toMatchObject({
+      code: 'STORAGE_UNFIT',
+      hint: expect.stringContaining('list-type=2'),
+    });
+  });
+});
+
 describe('what is sent', () => {
   test('is signed with a hash of the contents, and has no checksums that S3 does not ask for', async () => {
     await using s3 = await open();

@@ -6,10 +6,12 @@ import { PgkeepError } from '../../src/base/errors.ts';
 import { CountingStorage } from '../../src/storage/counting-storage.ts';
 import { LimitedStorage } from '../../src/storage/limited-storage.ts';
 import { LocalStorage } from '../../src/storage/local/local-storage.ts';
+import { ObjectsLocked } from '../../src/storage/objects-locked.ts';
 import { openStorage, openStorageToRead } from '../../src/storage/open-storage.ts';
 import { PagedListing } from '../../src/storage/paged-listing.ts';
 import { RetryingStorage } from '../../src/storage/retrying-storage.ts';
 import type {
+  GetOptions,
   ObjectLocks,
   PutOptions,
   RemoveOptions,
@@ -25,7 +27,11 @@ const wrappers: Record<string, (storage: Storage) => Storage> = {
   retrying: storage => new RetryingStorage(storage),
   counting: storage => new CountingStorage(storage),
   limited: storage =>
-    new LimitedStorage(storage, { uploadBytesPerSecond: 2 ** 40, downloadBytesPerSecond: 2 ** 40 }),
+    new LimitedStorage(storage, {
+      uploadBytesPerSecond: 2 ** 40,
+      downloadBytesPerSecond: 2 ** 40,
+      requests: 2,
+    }),
 };
 
 for (const [name, wrap] of Object.entries(wrappers)) {
@@ -200,6 +206,95 @@ test.each(['put', 'get'] as const)('%s knows nothing of the limit of the other d
   // At a byte a second these would take days.
   for (let n = 0; n < 3; n++)
     await (call === 'get' ? storage.get('object') : storage.put(`${n}`, randomBytes(100_000)));
+});
+
+test('a get of the first bytes does not wait for a whole object that is being read', async () => {
+  await using folder = makeTempFolder('storage');
+  const whole = Promise.withResolvers<void>();
+  class Slow extends LocalStorage {
+    override async get(name: string, options?: GetOptions): Promise<Buffer> {
+      if (options?.firstBytes === undefined) await whole.promise;
+      return await super.get(name, options);
+    }
+  }
+  const storage = new LimitedStorage(new Slow(folder.path), { downloadBytesPerSecond: 10_000 });
+  await storage.put('object', randomBytes(1_000));
+  const slow = storage.get('object');
+  const heads = await Promise.all(Array.from({ length: 4 }, () => storage.get('object', { firstBytes: 57 })));
+  expect(heads.map(head => head.length)).toEqual([57, 57, 57, 57]);
+  whole.resolve();
+  expect(await slow).toHaveLength(1_000);
+});
+
+test('no more requests are under way at once than the limit allows, of whatever kind', async () => {
+  await using folder = makeTempFolder('storage');
+  let [underWay, most] = [0, 0];
+  const counted = async <T>(call: () => Promise<T>): Promise<T> => {
+    most = Math.max(most, ++underWay);
+    // Whoever may come along does so now.
+    await new Promise(resolve => setImmediate(resolve));
+    return await call().finally(() => underWay--);
+  };
+  const plain = new LocalStorage(folder.path);
+  const watched: Storage = {
+    location: plain.location,
+    put: (...put) => counted(() => plain.put(...put)),
+    get: (...get) => counted(() => plain.get(...get)),
+    stat: name => counted(() => plain.stat(name)),
+    list: prefix =>
+      new PagedListing(0, first =>
+        counted(async () => {
+          const all: StoredObject[] = [];
+          for await (const object of plain.list(prefix)) all.push(object);
+          return {
+            objects: all.slice(first, first + 5),
+            next: first + 5 < all.length ? first + 5 : undefined,
+          };
+        }),
+      ),
+    remove: removed =>
+      counted(async () => {
+        expect(removed).toHaveLength(1);
+        await plain.remove(removed);
+      }),
+    close: () => plain.close(),
+  };
+  const objects = Array.from({ length: 12 }, (_, i) => `object/${i}`).sort();
+  const storage = new LimitedStorage(watched, { requests: 3 });
+  await Promise.all(objects.map(name => storage.put(name, Buffer.from(name))));
+  expect([most, underWay]).toEqual([3, 0]);
+  most = 0;
+  // One that fails gives its place to the next, too.
+  const failing = Array.from({ length: 6 }, () => storage.get('none').catch(error => error.code));
+  const [codes, gets, stats, lists] = await Promise.all([
+    Promise.all(failing),
+    Promise.all(objects.map(name => storage.get(name))),
+    Promise.all(objects.map(name => storage.stat(name))),
+    Promise.all(Array.from({ length: 4 }, () => names(storage, ''))),
+  ]);
+  expect(codes).toEqual(Array(6).fill('OBJECT_MISSING'));
+  expect(gets.map(String)).toEqual(objects);
+  expect(stats.map(found => found?.name)).toEqual(objects);
+  expect(lists.map(listed => listed.sort())).toEqual(Array(4).fill(objects));
+  expect([most, underWay]).toEqual([3, 0]);
+  most = 0;
+  await storage.remove(objects);
+  expect(await names(storage, '')).toEqual([]);
+  expect([most, underWay]).toEqual([3, 0]);
+});
+
+test('a limit of requests tells all that is locked', async () => {
+  await using folder = makeTempFolder('storage');
+  const lockedUntil = new Date('2999-01-01T00:00:00Z');
+  class Locked extends LocalStorage {
+    override async remove(removed: readonly string[]) {
+      throw new ObjectsLocked(removed.map(name => ({ name, lockedUntil })));
+    }
+  }
+  const storage = new LimitedStorage(new Locked(folder.path), { requests: 2 });
+  const failure = await storage.remove(['a', 'b', 'c']).catch(error => error);
+  expect(failure).toBeInstanceOf(ObjectsLocked);
+  expect(failure.objects.map((object: { name: string }) => object.name).sort()).toEqual(['a', 'b', 'c']);
 });
 
 test('an interruption ends the waiting for a limit', async () => {

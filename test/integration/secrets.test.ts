@@ -171,6 +171,27 @@ it('a run that fails in the middle shows neither, in text or JSON', async () => 
   for (const secret of everySecret) expect(out + err).not.toContain(secret);
 });
 
+it.each([
+  ['gs://GOOG1EKEY:s3cr3t@bucket/p', []],
+  ['s3://AKIAKEY:s3cr3t@bucket', []],
+  ['s3://AKIAKEY:s3cr3t/more@bucket', []],
+  ['s3://bucket?X-Amz-Signature=s3cr3t', []],
+  ['sftp://user:s3cr3t@host/folder', []],
+  ['sftp://user:s3cr3t@host/folder', ['--as-of', '1h']],
+  ['azure://account:s3cr3t@container', []],
+  ['azure://account:s3/cr3t==@container', []],
+  ['azure://container?sv=2024&sig=s3cr3t', []],
+  ['azure://container/p?sv=2024&sig=s3cr3t', []],
+])('what an address holds of credentials is not repeated: %s %j', async (repository, more) => {
+  const argv = ['list', '--repository', repository, ...more];
+  for (const given of [argv, [...argv, '--json']]) {
+    const { exitCode, out, err } = await startPgkeep(given, {}).ended;
+    expect(exitCode).not.toBe(0);
+    expect(out + err).toMatch(/OPTION_INVALID/);
+    expect(out + err).not.toMatch(/cr3t/);
+  }
+});
+
 function place(database: string): Record<string, string> {
   return { PGHOST: '127.0.0.1', PGPORT: String(server.port), PGUSER: 'postgres', PGDATABASE: database };
 }

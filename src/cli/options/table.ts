@@ -149,6 +149,17 @@ export const optionTable = {
     group: 'Storage',
     commands: repositoryCommands,
   },
+  limitRequests: {
+    type: 'integer',
+    flags: '--limit-requests <n>',
+    env: ['PGKEEP_LIMIT_REQUESTS'],
+    config: 'limitRequests',
+    min: 1,
+    max: 1_000,
+    help: 'ask no more than so much of the storage at once',
+    group: 'Storage',
+    commands: repositoryCommands,
+  },
   s3Bucket: {
     type: 'string',
     env: ['S3_BACKUP_BUCKET'],

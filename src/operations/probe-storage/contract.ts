@@ -115,7 +115,7 @@ export async function checkNames(list: Checklist, scratch: Scratch): Promise<voi
 }
 
 const oneMachine =
-  'make the first backup of a new repository from one machine, and wait for its end; nothing else relies on it';
+  'make the first backup of a new repository from one machine, and wait for its end; do not run cleanup or replicate into it twice at once';
 const lookFirst =
   'pgkeep looks first and then stores, which leaves a moment in which two machines can make the same repository';
 

@@ -4,6 +4,7 @@ import { PgkeepError, throwIfAborted } from '../../base/errors.ts';
 import { objectMissing, objectTooLarge, requireObjectSize } from '../object-errors.ts';
 import { isObjectName, requireObjectName } from '../object-name.ts';
 import { PagedListing } from '../paged-listing.ts';
+import { quoteOfAddress } from '../quote-of-address.ts';
 import {
   type GetOptions,
   maxObjectBytes,
@@ -174,17 +175,17 @@ export class AzureStorage implements Storage {
   }
 }
 
-/** @throws PgkeepError OPTION_INVALID. */
+/** @throws PgkeepError OPTION_INVALID; what may be a secret is not repeated. */
 function parseAzureAddress(address: string): { container: string; prefix: string } {
   const [, container = '', rest = ''] = /^azure:\/\/([^/]*)\/*(.*)$/is.exec(address) ?? [];
   const prefix = rest.replace(/\/+$/, '');
   if (!/^(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$/.test(container)) {
-    throw new PgkeepError('OPTION_INVALID', `${JSON.stringify(container)} is not the name of a container`, {
-      hint: 'write azure://container/prefix; a container has 3 to 63 lower-case letters, digits and single hyphens, and the account is named by AZURE_STORAGE_ACCOUNT',
+    throw new PgkeepError('OPTION_INVALID', `${quoteOfAddress(container)} is not the name of a container`, {
+      hint: 'write azure://container/prefix; a container has 3 to 63 lower-case letters, digits and single hyphens, and the account is named by AZURE_STORAGE_ACCOUNT, its key by AZURE_STORAGE_KEY, a signature by AZURE_STORAGE_SAS_TOKEN',
     });
   }
   if (prefix !== '' && !isObjectName(prefix)) {
-    throw new PgkeepError('OPTION_INVALID', `${JSON.stringify(prefix)} cannot be a prefix of objects`, {
+    throw new PgkeepError('OPTION_INVALID', `${quoteOfAddress(prefix)} cannot be a prefix of objects`, {
       hint: 'use letters, digits, dots, hyphens, underscores, and slashes between them',
     });
   }

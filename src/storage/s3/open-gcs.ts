@@ -2,16 +2,18 @@
 import { PgkeepError } from '../../base/errors.ts';
 import type { GcsOptions } from '../storage-options.ts';
 import { GcsSigner } from './gcs-signer.ts';
+import { parseS3Address } from './s3-address.ts';
 import { S3Storage } from './s3-storage.ts';
 
 /**
  * Opens gs://bucket/prefix. Touches nothing yet.
- * @throws PgkeepError OPTION_INVALID.
+ * @throws PgkeepError OPTION_INVALID, STORAGE_CREDENTIALS.
  */
 export function openGcs(address: string, options: GcsOptions = {}, signal?: AbortSignal): S3Storage {
+  const { bucket } = parseS3Address(address);
   const { accessId, secret, storageClass, endpoint = 'https://storage.googleapis.com' } = options;
   if (accessId === undefined || secret === undefined) {
-    throw new PgkeepError('STORAGE_CREDENTIALS', `${address} needs an HMAC key, and there is none`, {
+    throw new PgkeepError('STORAGE_CREDENTIALS', `gs://${bucket} needs an HMAC key, and there is none`, {
       hint: 'set GCS_HMAC_ACCESS_ID and GCS_HMAC_SECRET, as `gcloud storage hmac create` prints them',
     });
   }

@@ -1,5 +1,6 @@
 // s3://bucket/prefix, or gs:// in its place, taken apart.
 import { PgkeepError } from '../../base/errors.ts';
+import { quoteOfAddress } from '../quote-of-address.ts';
 
 export interface S3Address {
   scheme: 's3' | 'gs';
@@ -8,7 +9,7 @@ export interface S3Address {
   prefix: string;
 }
 
-/** @throws PgkeepError OPTION_INVALID; what stands before an `@` is not repeated, as it may be a secret. */
+/** @throws PgkeepError OPTION_INVALID; what may be a secret is not repeated. */
 export function parseS3Address(address: string): S3Address {
   const [, found = '', bucket = '', path = ''] = /^(s3|gs):\/\/([^/]*)(\/.*)?$/is.exec(address) ?? [];
   const scheme = found.toLowerCase() === 'gs' ? 'gs' : 's3';
@@ -25,13 +26,13 @@ export function parseS3Address(address: string): S3Address {
   // At Google, names with dots may be longer.
   const longest = { s3: 63, gs: 222 }[scheme];
   if (bucket.length > longest || !/^[A-Za-z0-9][A-Za-z0-9._-]+[A-Za-z0-9]$/.test(bucket)) {
-    throw new PgkeepError('OPTION_INVALID', `${JSON.stringify(bucket)} is not the name of a bucket`, {
+    throw new PgkeepError('OPTION_INVALID', `${quoteOfAddress(bucket)} is not the name of a bucket`, {
       hint,
     });
   }
   const parts = path.split('/').filter(part => part !== '');
   if (parts.some(part => part === '.' || part === '..')) {
-    throw new PgkeepError('OPTION_INVALID', `${address} has a prefix with . or .. in it`);
+    throw new PgkeepError('OPTION_INVALID', `the prefix in ${scheme}://${bucket} has . or .. in it`);
   }
   return { scheme, bucket, prefix: parts.map(part => `${part}/`).join('') };
 }

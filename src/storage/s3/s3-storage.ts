@@ -183,8 +183,23 @@ export class S3Storage implements Storage {
         const name = key.slice(this.#prefix.length);
         if (isObjectName(name)) objects.push({ name, sizeBytes: Size, modified: wholeSeconds(LastModified) });
       }
-      return { objects, next: page.IsTruncated ? page.NextContinuationToken : undefined };
+      return { objects, next: page.IsTruncated ? this.#nextToken(page, token) : undefined };
     });
+  }
+
+  /** @throws PgkeepError STORAGE_UNFIT: a listing that seemed to have ended would make cleanup take what is needed for garbage. */
+  #nextToken(
+    { NextContinuationToken: next }: { NextContinuationToken?: string | undefined },
+    token: string,
+  ): string {
+    if (next !== undefined && next !== '' && next !== token) return next;
+    throw new PgkeepError(
+      'STORAGE_UNFIT',
+      `${this.location} ends a listing before its end, and gives nothing to go on from`,
+      {
+        hint: 'use a store that knows the second version of listings (list-type=2 with continuation-token)',
+      },
+    );
   }
 
   /** One request for each: the call that removes many at once is not understood by every store. */
