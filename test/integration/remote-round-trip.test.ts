@@ -93,6 +93,8 @@ const places: readonly [string, (name: string) => Place][] = [
           AZURE_STORAGE_ACCOUNT: account,
           AZURE_STORAGE_KEY: key,
           AZURE_STORAGE_SERVICE_ENDPOINT: endpoint,
+          PGKEEP_LIMIT_REQUESTS: '2',
+          PGKEEP_LIMIT_DOWNLOAD: '1GiB',
         },
       };
     },

@@ -137,6 +137,8 @@ describe('the repository', () => {
       limits: { uploadBytesPerSecond: 10 * 1024 * 1024 },
     });
     expect(storageOptions(resolve('list').options)).not.toHaveProperty('limits');
+    const requests = resolve('list', { limitRequests: '3' });
+    expect(storageOptions(requests.options).limits).toMatchObject({ requests: 3 });
     const wrong = { PGKEEP_S3_ENCRYPTION: 'rot13', PGKEEP_LIMIT_DOWNLOAD: '10' };
     expect(failure(() => resolve('list', {}, wrong)).context.problems).toEqual([
       "PGKEEP_LIMIT_DOWNLOAD: '10' is not a size such as 512KiB, 10MiB or 1GiB",
