@@ -77,7 +77,7 @@ describe('a backup', () => {
     expect(await pgkeep.listBackups({ repository, since: new Date(Date.now() + 60_000) })).toEqual([]);
     expect(await pgkeep.listBackups({ repository, database: 'other' })).toEqual([]);
     const shown = await pgkeep.showBackup({ repository, encryptionKey: testKey, backup: tagged.id });
-    expect({ ...shown.metadata, verified: shown.verified }).toEqual(oldest);
+    expect(oldest).toMatchObject({ ...shown.metadata, verified: shown.verified });
   });
 });
 
@@ -190,7 +190,7 @@ describe('called from a program', () => {
       newBytes: backup.newBytes,
     });
     const shown = await pgkeep.showBackup({ ...common, backup: 'latest' });
-    expect({ ...shown.metadata, verified: shown.verified }).toEqual(listed);
+    expect(listed).toMatchObject({ ...shown.metadata, verified: shown.verified });
     expect(shown.tables.reduce((sum, table) => sum + table.rows, 0)).toBe(backup.rows);
     const plan = await pgkeep.restoreBackup({
       ...common,
