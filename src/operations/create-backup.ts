@@ -75,7 +75,7 @@ import { expectSpace, requireSpace } from './create/require-space.ts';
 import { storeSchemaArchive } from './create/schema-archive.ts';
 import type { OperationEvent, RunOptions } from './events.ts';
 import { durationLimits, jobsLimits, requireInteger } from './option-check.ts';
-import { replicate } from './replicate-backups.ts';
+import { replicate, requireOtherPlace } from './replicate-backups.ts';
 import { rowTextSettings } from './row-text-settings.ts';
 import { readRanges, storeRanges } from './table-index.ts';
 import { keepRecoveryKit } from './write-recovery-kit.ts';
@@ -216,6 +216,7 @@ export async function createBackup(options: CreateBackupOptions): Promise<Create
     const replica =
       replicateTo === undefined ? undefined : await openStorage(replicateTo, replicaStorage, signal);
     try {
+      if (replica !== undefined) await requireOtherPlace(storage, replica);
       const result = await create(options, storage);
       return replica === undefined ? result : await withReplica(result, storage, replica, options);
     } finally {

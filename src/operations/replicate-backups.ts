@@ -1,8 +1,9 @@
 // Copies backups into a second repository, a replica of the first: only what is missing there, each object opened before it
 // travels, safe while either side is in use. Why: docs/decisions/replication.md.
 import { type ErrorData, errorToData, PgkeepError, throwIfAborted } from '../base/errors.ts';
+import { formatBytes } from '../base/units.ts';
 import { isBackupId } from '../repository/backup-id.ts';
-import { metadataPrefix } from '../repository/layout.ts';
+import { descriptorName, metadataPrefix } from '../repository/layout.ts';
 import type { BackupMetadata } from '../repository/metadata.ts';
 import { idsIn } from '../repository/named-objects.ts';
 import { concernsOneBackup, openReplica, Replication } from '../repository/replication.ts';
@@ -112,15 +113,7 @@ export async function replicate(
 ): Promise<ReplicateBackupsResult> {
   const startedAt = Date.now();
   const { dryRun = false, jobs = defaultJobs, signal, encryptionKey } = options;
-  if (source.location === target.location) {
-    throw new PgkeepError(
-      'OPTION_INVALID',
-      `${target.location} is the repository itself, and no second one`,
-      {
-        hint: 'give another place for the replica',
-      },
-    );
-  }
+  await requireOtherPlace(source, target);
   const warnings: string[] = [];
   const warn = (message: string, hint?: string) => {
     warnings.push(message);
@@ -129,6 +122,12 @@ export async function replicate(
   options.onEvent?.({ type: 'phase', phase: 'check' });
   const repository = await Repository.open(source, encryptionKey);
   const replica = await openReplica(repository, target, encryptionKey, !dryRun);
+  if (await seemsOnePlace(source, target)) {
+    warn(
+      `${source.location} and ${target.location} hold the same backups, stored at the same times: they seem to be one place under two names`,
+      'a replica must be another place; where it is one, and was copied with its times by another program, all is well',
+    );
+  }
   const there = new Set(replica === undefined ? [] : await idsIn(target, metadataPrefix, '.json'));
   const chosen = await choose(source, there, options, warn);
   const opener = new SegmentOpener(repository.secret, jobs, signal);
@@ -163,6 +162,7 @@ export async function replicate(
       const plan = await replication.plan(id);
       [doneBytes, totalBytes] = [0, plan.missingBytes];
       progress();
+      if (!dryRun) await requireRoom(target, id, plan.missingBytes);
       await (dryRun ? replication.pretend(plan) : replication.copy(plan));
       return outcome(there.has(id) ? 'present' : 'copied');
     } catch (failure) {
@@ -189,6 +189,46 @@ export async function replicate(
     traffic: { source: { ...source.traffic }, target: { ...target.traffic } },
     warnings,
   };
+}
+
+/** @throws PgkeepError OPTION_INVALID when both are one place, as far as the addresses tell. */
+export async function requireOtherPlace(source: OpenedStorage, target: OpenedStorage): Promise<void> {
+  if ((await source.place()) !== (await target.place())) return;
+  throw new PgkeepError('OPTION_INVALID', `${target.location} is the repository itself, and no second one`, {
+    hint: 'give another place for the replica',
+  });
+}
+
+/** @throws PgkeepError STORAGE_FULL where it is known that there is less room than a backup still needs. */
+async function requireRoom(target: Storage, id: string, missingBytes: number): Promise<void> {
+  if (missingBytes === 0) return;
+  // What cannot be told is no reason to refuse.
+  const freeBytes = await target.freeBytes?.().catch(() => undefined);
+  if (freeBytes === undefined || freeBytes >= missingBytes) return;
+  throw new PgkeepError(
+    'STORAGE_FULL',
+    `only ${formatBytes(freeBytes)} are free at ${target.location}, and ${formatBytes(missingBytes)} of ${id} are still to be copied there`,
+    {
+      hint: `free space there, as with: pgkeep cleanup --repository ${target.location}; or give another place for the replica`,
+      context: { freeBytes },
+    },
+  );
+}
+
+/** Whether descriptor and metadata are the same to the time of storing, which no copy made here has. Of folders, the place tells. */
+async function seemsOnePlace(source: OpenedStorage, target: OpenedStorage): Promise<boolean> {
+  const places = await Promise.all([source.place(), target.place()]);
+  if (places.every(place => place.startsWith('folder '))) return false;
+  const modified = async (storage: Storage) => (await storage.stat(descriptorName))?.modified.getTime();
+  if ((await modified(source)) !== (await modified(target))) return false;
+  const listed = async (storage: Storage) => {
+    const times: string[] = [];
+    for await (const { name, modified } of storage.list(metadataPrefix))
+      times.push(`${name} ${modified.getTime()}`);
+    return times.sort().join();
+  };
+  const backups = await listed(source);
+  return backups !== '' && backups === (await listed(target));
 }
 
 /** A backup to copy; or why it cannot be. */

@@ -3,6 +3,7 @@ import { PgkeepError } from '../base/errors.ts';
 import { ObjectsLocked } from '../storage/objects-locked.ts';
 import type { Storage } from '../storage/storage.ts';
 import { backupLockedUntil } from './backup-lock.ts';
+import { unlessGone } from './garbage.ts';
 import { manifestName, metadataName, verifiedName } from './layout.ts';
 
 /** @throws ObjectsLocked when metadata or manifest are locked: then the backup stays whole. */
@@ -20,10 +21,7 @@ export async function requireUnlocked(storage: Storage, id: string): Promise<voi
  */
 export async function removeBackup(storage: Storage, id: string, others: readonly string[]): Promise<void> {
   const name = metadataName(id);
-  const metadata = await storage.get(name).catch(error => {
-    if (error instanceof PgkeepError && error.code === 'OBJECT_MISSING') return undefined;
-    throw error;
-  });
+  const metadata = await unlessGone(storage.get(name));
   if (metadata !== undefined) {
     await storage.remove([name], { unlessLocked: true });
     if (others.length > 0 && !(await isAnyThere(storage, others))) {
@@ -32,7 +30,14 @@ export async function removeBackup(storage: Storage, id: string, others: readonl
     }
   }
   await storage.remove([verifiedName(id)]);
+  // A replication may bring the backup back meanwhile, and what shows needs its manifest: as when orphans are collected.
+  const isBack = async () => (await storage.stat(name)) !== undefined;
+  if (await isBack()) return;
+  const manifest = await unlessGone(storage.get(manifestName(id)));
   await storage.remove([manifestName(id)], { unlessLocked: true });
+  if (manifest !== undefined && (await isBack())) {
+    await storage.put(manifestName(id), manifest, { ifAbsent: true });
+  }
 }
 
 export function lastGood(id: string): PgkeepError {

@@ -4,6 +4,7 @@ import { PgkeepError } from '../base/errors.ts';
 import { CountingStorage, type Traffic } from './counting-storage.ts';
 import { LimitedStorage } from './limited-storage.ts';
 import { LocalStorage } from './local/local-storage.ts';
+import { placeOf } from './place.ts';
 import { ReadOnlyStorage } from './read-only-storage.ts';
 import { RetryingStorage } from './retrying-storage.ts';
 import type { Storage } from './storage.ts';
@@ -12,6 +13,8 @@ import type { StorageOptions } from './storage-options.ts';
 export interface OpenedStorage extends Storage {
   /** What was asked of it so far. */
   readonly traffic: Readonly<Traffic>;
+  /** Equal only for the same place: docs/decisions/replication.md. Not to be shown. */
+  place(): Promise<string>;
 }
 
 /**
@@ -35,6 +38,7 @@ export async function openStorage(
   if (!(backend instanceof LocalStorage)) storage = new RetryingStorage(storage, signal);
   return Object.assign(storage, {
     traffic: counting.traffic,
+    place: () => placeOf(address, options),
     ...(freeBytes && { freeBytes }),
     ...(examine && { examine }),
     ...(removeFolder && { removeFolder }),
@@ -44,7 +48,8 @@ export async function openStorage(
 /** The same for a run that only reads: putting and removing fail, before anything is asked of the storage. */
 export async function openStorageToRead(...address: Parameters<typeof openStorage>): Promise<OpenedStorage> {
   const storage = await openStorage(...address);
-  return Object.assign(new ReadOnlyStorage(storage), { traffic: storage.traffic });
+  const { traffic, place } = storage;
+  return Object.assign(new ReadOnlyStorage(storage), { traffic, place });
 }
 
 async function openBackend(

@@ -15,7 +15,7 @@ import { type CephGateway, cephStartMs, type S3User, startCephGateway } from '..
 import { runCli } from '../support/cli-io.ts';
 import { expectSame, makeFaultDatabase } from '../support/fault-database.ts';
 import { freePort } from '../support/free-port.ts';
-import { type Server, startServer } from '../support/postgres-server.ts';
+import { psql, type Server, startServer } from '../support/postgres-server.ts';
 import { backUp, testKey } from '../support/round-trip.ts';
 import { makeTempFolder } from '../support/temp-folder.ts';
 
@@ -140,6 +140,42 @@ test('each side has endpoint and credentials of its own, from the environment or
   const configured = await pgkeep(['replicate'], { ...guest, ...keys }, 0, cwd);
   expect(configured.result).toMatchObject({ to: replica.repository, backups: [{ id }] });
   expect((await pgkeep(['list'], { ...guest, ...keys }, 0, cwd)).result).toMatchObject([{ inReplica: true }]);
+});
+
+test('an incomplete backup whose replica fails gives the exit code of an incomplete one', async () => {
+  await using folder = makeTempFolder('repository');
+  const source = await server.createDatabase('part');
+  await psql(
+    server,
+    source,
+    'CREATE ROLE reader LOGIN; CREATE TABLE secret (n integer); CREATE TABLE open (n integer); GRANT SELECT ON open TO reader',
+  );
+  const env = { DATABASE_URL: server.url(source, 'reader'), BACKUP_STORAGE_PATH: folder.path };
+  const noPlace = ['--replicate-to', '/dev/null/replica'];
+  const { result, err } = await pgkeep(['create', '--skip-unreadable', ...noPlace], env, 10);
+  expect(result).toMatchObject({ complete: false, replica: { copied: false } });
+  expect(err).toContain('[REPLICA_FAILED]');
+  expect(err).toContain('[BACKUP_PARTIAL]');
+});
+
+test('a bucket is no replica of itself, and under two names of its server it is warned of', async () => {
+  const bucket = await ceph.makeBucket();
+  const repository = `s3://${bucket}/n`;
+  await backUp(server, 'shop', repository, { storage: { s3: ceph.options() } });
+  const env = { ...s3Environment(ceph.owner), ...s3Environment(ceph.owner, 'REPLICA_') };
+  const itself = await pgkeep(['replicate', '--to', repository, '--repository', repository], env, 2);
+  expect(itself.result.error.code).toBe('OPTION_INVALID');
+  const byName = ceph.endpoint.replace('127.0.0.1', 'localhost');
+  const aliased = { ...env, REPLICA_AWS_ENDPOINT_URL_S3: byName };
+  const { result } = await pgkeep(['replicate', '--to', repository, '--repository', repository], aliased);
+  expect(result).toMatchObject({
+    present: 1,
+    warnings: [expect.stringContaining('one place under two names')],
+  });
+  // A copy made here has times of its own.
+  const to = ['replicate', '--repository', repository, '--to', `s3://${bucket}/other`];
+  await pgkeep(to, env);
+  expect((await pgkeep(to, env)).result).toMatchObject({ present: 1, warnings: [], backups: [] });
 });
 
 test('whoever copies needs to read the one side and to put, get and list on the other, not to delete', async () => {

@@ -1,7 +1,7 @@
 // Replication between two folders: what travels, and what is left when a run is killed, a storage fails, an object is damaged
 // or somebody cleans up on either side.
 
-import { cpSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, rmSync, statfsSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { generateKey } from '../../src/crypto/key.ts';
@@ -154,7 +154,14 @@ test('another repository is no replica, nor is the repository itself; nothing is
   await backUp(server, 'shop', other.path);
   const before = objectsIn(other.path);
   await expect(replicate(place.source, other.path)).rejects.toMatchObject({ code: 'REPOSITORY_MISMATCH' });
-  await expect(replicate(place.source, place.source)).rejects.toMatchObject({ code: 'OPTION_INVALID' });
+  const link = join(makeTempFolder('link').path, 'repository');
+  symlinkSync(place.source, link);
+  for (const itself of [place.source, `${place.source}/.`, `file://${place.source}`, link])
+    await expect(replicate(place.source, itself)).rejects.toMatchObject({ code: 'OPTION_INVALID' });
+  // Told before there is a backup whose copy could fail.
+  const made = backUp(server, 'shop', place.source, { replicateTo: link });
+  await expect(made).rejects.toMatchObject({ code: 'OPTION_INVALID' });
+  expect(backupsIn(place.source, testKey)).toEqual([newer, older]);
   await expect(replicate(place.source, place.target, { encryptionKey: generateKey() })).rejects.toMatchObject(
     {
       code: 'KEY_WRONG',
@@ -249,9 +256,28 @@ describe('a run that ends early', () => {
     await using disk = await mountSmallDisk(4 * 1024 * 1024);
     const target = join(disk.path, 'replica');
     const ballast = join(disk.path, 'ballast');
-    const { bavail, bsize } = statfsSync(disk.path);
-    writeFileSync(ballast, Buffer.alloc((bavail - 4) * bsize, 1));
-    await expect(replicate(place.source, target)).rejects.toMatchObject({ code: 'STORAGE_FULL' });
+    const fill = (blocksLeft: number) => {
+      const { bavail, bsize } = statfsSync(disk.path);
+      writeFileSync(ballast, Buffer.alloc((bavail - blocksLeft) * bsize, 1));
+    };
+    fill(4);
+    const full = { code: 'STORAGE_FULL', context: { freeBytes: expect.any(Number) } };
+    await expect(replicate(place.source, target)).rejects.toMatchObject(full);
+    // What clearly does not fit is not begun.
+    expect([...objectsIn(target).keys()]).toEqual(['pgkeep.json']);
+    rmSync(ballast);
+
+    class Filling extends FaultyStorage {
+      override async put(...args: Parameters<FaultyStorage['put']>) {
+        if (args[0].startsWith('segments/') && !existsSync(ballast)) fill(0);
+        return await super.put(...args);
+      }
+    }
+    {
+      using _ = interceptStorage(target, storage => new Filling(storage));
+      await expect(replicate(place.source, target)).rejects.toMatchObject({ code: 'STORAGE_FULL' });
+    }
+    expect([...objectsIn(target).keys()].some(name => name.startsWith('keys/'))).toBe(true);
     expect(backupsIn(target, testKey)).toEqual([]);
     rmSync(ballast);
     await replicate(place.source, target);

@@ -29,11 +29,11 @@ export async function run(invocation: Invocation<'create'>): Promise<void> {
     progress.warn(result.warnings);
     if (options.json) printJson(result, io);
     if (!options.quiet) io.stderr.write(createdText(result, await styleFor(io.stderr, io)));
-    // All are told, and the exit code is that of the last: the rarest.
+    // All are told, and the exit code is that of the last, the gravest: a script may take a missing replica lightly.
     const { replica } = result;
     const failures: PgkeepError[] = [];
-    if (!result.complete) failures.push(partialBackup(result));
     if (replica?.error !== undefined) failures.push(replicaFailure(result, replica));
+    if (!result.complete) failures.push(partialBackup(result));
     if (result.mismatches.length > 0) failures.push(mismatch(result));
     const last = failures.pop();
     for (const failure of failures) await reportError(failure, false, io);

@@ -41,6 +41,9 @@ ${Object.entries(exitCodes)
   .map(([kind, code]) => `| ${code} | ${kind} | ${kinds[kind as FailureKind]} |`)
   .join('\n')}
 
+A backup that is stored may have more than one thing to tell: all are printed, and the exit code is that of the gravest, ${exitCodes.mismatch} before ${exitCodes.partial} before ${exitCodes.replica}. So ${exitCodes.replica} means that the backup
+is complete and counts, also when Ctrl-C ended the copying alone.
+
 A second Ctrl-C ends the program at once, also with ${exitCodes.interrupted}. Codes are kept from release to release; messages may change.
 ${Object.entries(exitCodes)
   .flatMap(([kind, exitCode]) => kindSection(kind as FailureKind, exitCode))
