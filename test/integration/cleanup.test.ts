@@ -59,7 +59,8 @@ async function makeHistory(repository: string, count: number): Promise<{ id: str
       'shop',
       `INSERT INTO visit SELECT ${n} FROM generate_series(1, 100); UPDATE item SET name = 'v${n}' WHERE id % 50 = ${n}`,
     );
-    const { id } = await backUp(server, 'shop', repository);
+    // In full, so that each leaves something that the next one does not need.
+    const { id } = await backUp(server, 'shop', repository, { full: true });
     history.push({ id, copy: await server.cloneDatabase('shop') });
   }
   return history;
