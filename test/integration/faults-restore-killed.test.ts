@@ -13,6 +13,7 @@ import { psql, type Server, startServer } from '../support/postgres-server.ts';
 import { backUp, restoreInto, testKey } from '../support/round-trip.ts';
 import { runUnderFaults } from '../support/run-under-faults.ts';
 import { makeTempFolder } from '../support/temp-folder.ts';
+import { isChosen } from '../support/thorough.ts';
 
 const manyKills = 900_000;
 let server: Server;
@@ -172,6 +173,7 @@ describe('a restore into an empty database', () => {
         if (index < first || step === 'rows loaded') continue;
         // One table is like another.
         if (step.startsWith('ANALYZE') && ++analyzed > 2) continue;
+        if (!isChosen(index)) continue;
         const target = await newTarget();
         expect(await dieAt({ options: optionsFor(target), step: index + 1 })).toEqual({
           isKilled: true,
@@ -187,7 +189,7 @@ describe('a restore into an empty database', () => {
     'goes on, or begins anew, after however many tables it is killed, and loads no row twice',
     async () => {
       for (const [index, step] of steps.entries()) {
-        if (step !== 'rows loaded') continue;
+        if (step !== 'rows loaded' || !isChosen(index)) continue;
         const target = await newTarget();
         await dieAt({ options: optionsFor(target), step: index + 1 });
         await expectBothWaysOn(target, `step ${index + 1}: ${step}`);
@@ -207,6 +209,7 @@ describe('a restore into an empty database', () => {
         for (const when of ['before', 'after'] as const) {
           // After one request is before the next.
           if (when === 'after' && number < requests.length) continue;
+          if (!isChosen(number)) continue;
           const target = await newTarget();
           const fault = { do: 'die', when, number } as const;
           expect((await runUnderFaults('restoreBackup', optionsFor(target), [fault])).isKilled).toBe(true);
@@ -234,7 +237,7 @@ describe('a restore that creates its database', () => {
       for (const [index, step] of steps.entries()) {
         const isWanted =
           (index >= created && index <= definitions) || index >= finish || step.startsWith('UPDATE');
-        if (!isWanted || step.startsWith('ANALYZE')) continue;
+        if (!isWanted || step.startsWith('ANALYZE') || !isChosen(index)) continue;
         for (const how of [{ resume: true }, { cleanTarget: true }]) {
           const at = `step ${index + 1}: ${step}, ${Object.keys(how)}`;
           await dieAt({ options: optionsFor('made', { create: true }), step: index + 1 });
@@ -276,7 +279,8 @@ describe('a restore that is killed while pg_restore works', () => {
       await using repository = makeTempFolder('repository');
       const { id } = await backUp(server, 'large', repository.path);
       for (const section of ['pre-data', 'data', 'post-data']) {
-        for (const ms of section === 'post-data' ? [0, 50, 150, 300, 500, 800, 1200] : [0, 20, 60]) {
+        const moments = section === 'post-data' ? [0, 50, 150, 300, 500, 800, 1200] : [0, 20, 60];
+        for (const ms of moments.filter((_, index) => isChosen(index))) {
           const target = await newTarget();
           await dieAt({
             options: optionsFor(target, { repository: repository.path, backup: id }),

@@ -20,6 +20,7 @@ import { backUp, restoreInto, testKey } from '../support/round-trip.ts';
 import { below, seededRandom } from '../support/seeded-random.ts';
 import { type SftpServer, startSftpServer } from '../support/sftp-server.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
+import { isThorough } from '../support/thorough.ts';
 
 let server: Server;
 let ceph: CephGateway;
@@ -70,7 +71,7 @@ const publishingBytes = 4_000;
 const remotes: Remote[] = [
   {
     kind: 'S3',
-    kills: 50,
+    kills: isThorough ? 50 : 10,
     serverPort: () => ceph.port,
     place: port => ({
       repository: 's3://bucket-1',
@@ -84,7 +85,7 @@ const remotes: Remote[] = [
   },
   {
     kind: 'Azure',
-    kills: 50,
+    kills: isThorough ? 50 : 10,
     serverPort: () => azurite.port,
     place: port => {
       const { account, key, endpoint } = azurite.login(port);
