@@ -949,6 +949,7 @@ class Run {
       incremental: this.#incrementalFacts(earlier, data.shares),
       newBytes,
       reusedBytes,
+      traffic: { ...this.#storage.traffic },
       tags: [...(this.#options.tags ?? [])],
       reason: this.#options.reason ?? null,
     };

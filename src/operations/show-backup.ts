@@ -4,6 +4,7 @@ import type { IncrementalFacts, LeftOutEntry } from '../repository/manifest.ts';
 import type { BackupMetadata } from '../repository/metadata.ts';
 import { findBackup, Repository } from '../repository/repository.ts';
 import { readVerification, type VerificationRecord } from '../repository/verification.ts';
+import type { Traffic } from '../storage/counting-storage.ts';
 import { openStorageToRead } from '../storage/open-storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
 import type { RunOptions } from './events.ts';
@@ -45,6 +46,8 @@ export interface ShownBackup {
   newBytes: number;
   reusedBytes: number;
   storedBytes: number;
+  /** What the run had asked of the storage before it stored the manifest; `null` when it was not noted. */
+  traffic: Traffic | null;
 }
 
 /** @throws PgkeepError BACKUP_NOT_FOUND, KEY_MISSING, KEY_WRONG, OBJECT_MISSING, OBJECT_DAMAGED. */
@@ -89,6 +92,7 @@ export async function showBackup(options: ShowBackupOptions): Promise<ShownBacku
       newBytes: metadata.newBytes,
       reusedBytes: manifest.reusedBytes,
       storedBytes: metadata.storedBytes,
+      traffic: manifest.traffic ?? null,
     };
   } finally {
     await storage.close();

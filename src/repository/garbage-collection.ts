@@ -20,6 +20,7 @@ import {
   keyPrefix,
   manifestName,
   metadataName,
+  segmentIdIn,
   segmentName,
   segmentPrefix,
   verifiedName,
@@ -226,8 +227,8 @@ class Collection {
     }
     await forEachAtOnce(this.#storage.list(segmentPrefix), async object => {
       throwIfAborted(this.#options.signal);
-      const id = object.name.slice(object.name.lastIndexOf('/') + 1);
-      if (!/^[0-9a-f]{64}$/.test(id) || object.name !== segmentName(id)) return;
+      const id = segmentIdIn(object.name);
+      if (id === undefined || object.name !== segmentName(id)) return;
       if (!named.segments.has(id)) await this.#collect('segments', id, object);
       // A segment that was replaced may be sealed with a key that none of the manifests that name it lists.
       else if (keys.size > 0) keys.delete((await this.#keyIdOf(object.name)) ?? '');

@@ -245,6 +245,8 @@ export interface Manifest {
   incremental: IncrementalFacts;
   newBytes: number;
   reusedBytes: number;
+  /** What the run had asked of the storage before it stored this. Missing from the first backups. */
+  traffic?: { requests: number; sentBytes: number; receivedBytes: number };
   /** As in the metadata, where anybody can change them. Missing from the first backups. */
   tags?: string[];
   reason?: string | null;
@@ -456,6 +458,7 @@ const manifestShape = also<Manifest>(
     }),
     newBytes: isCount,
     reusedBytes: isCount,
+    traffic: optional(fields({ requests: isCount, sentBytes: isCount, receivedBytes: isCount })),
     tags: optional(texts),
     reason: optional(orNull(isText)),
   }),

@@ -6,13 +6,22 @@ import { freeBuffer } from '../base/free-buffer.ts';
 import { type DataKey, sealedHeadBytes, sealedKeyId } from '../crypto/seal.ts';
 import type { Storage } from '../storage/storage.ts';
 import { collected, listedSegments } from './garbage.ts';
-import { descriptorName, keyName, manifestName, metadataName, segmentName, segmentPrefix } from './layout.ts';
+import {
+  descriptorName,
+  keyName,
+  manifestName,
+  metadataName,
+  segmentIdIn,
+  segmentName,
+  segmentPrefix,
+} from './layout.ts';
 import { type BackupMetadata, parseMetadata } from './metadata.ts';
 import { segmentsOf } from './named-objects.ts';
 import { publishCopy } from './publish-backup.ts';
 import { inspectRepository, Repository } from './repository.ts';
 import { openSegment } from './segment.ts';
-import type { SegmentIdSet } from './segment-id-set.ts';
+import { SegmentIdMap } from './segment-id-map.ts';
+import { SegmentIdSet } from './segment-id-set.ts';
 
 /** A sealed segment with the key that its header names. */
 export interface SealedSegment {
@@ -48,10 +57,10 @@ export interface CopyPlan {
   metadataObject: Buffer;
   keys: ReadonlySet<string>;
   /** Sizes by id, as the manifest tells them. */
-  segments: ReadonlyMap<string, number>;
+  segments: SegmentIdMap;
   /** Sizes at the target of those that are there and not known from this run. */
-  found: ReadonlyMap<string, number>;
-  missing: ReadonlySet<string>;
+  found: SegmentIdMap;
+  missing: SegmentIdSet;
   missingBytes: number;
 }
 
@@ -110,10 +119,11 @@ export class Replication {
   readonly #atOnce: number;
   /** Keys that are at the target and open there. */
   readonly #keys = new Map<string, Promise<void>>();
-  /** Segments that were found or put at the target, with the keys that their headers name. */
-  readonly #placed = new Map<string, string | null>();
+  /** Segments that were found or put at the target, and where in the list the keys that their headers name stand. */
+  #placed = new SegmentIdMap();
+  readonly #placedKeys: (string | null)[] = [];
   /** Segments in the target's garbage lists. */
-  #listed: Pick<SegmentIdSet, 'has'> = new Set<string>();
+  #listed = new SegmentIdSet();
 
   constructor({ source, target, check, onCopied, atOnce = 8 }: ReplicationOptions) {
     this.#source = source;
@@ -130,11 +140,14 @@ export class Replication {
   async plan(id: string): Promise<CopyPlan> {
     const read = await this.#atSource(() => this.#readSource(id));
     const { segments } = read;
-    const unknown = [...segments.keys()].filter(segment => !this.#placed.has(segment));
-    const found = await this.#sizesAtTarget(unknown);
-    const missing = new Set(unknown.filter(segment => !found.has(segment)));
+    const missing = new SegmentIdSet();
+    const found = await this.#sizesAtTarget(segments);
     let missingBytes = 0;
-    for (const segment of missing) missingBytes += segments.get(segment) ?? 0;
+    for (const segment of segments.keys()) {
+      if (this.#placed.has(segment) || found.has(segment)) continue;
+      missing.add(segment);
+      missingBytes += segments.get(segment) ?? 0;
+    }
     return { ...read, found, missing, missingBytes };
   }
 
@@ -149,15 +162,15 @@ export class Replication {
     const keys = new Set(manifest.keys);
     const ownKey = sealedKeyId(manifestName(id), object);
     if (ownKey !== null) keys.add(ownKey);
-    const segments = new Map<string, number>();
+    const segments = new SegmentIdMap();
     for await (const ref of segmentsOf(this.#source, manifest)) segments.set(ref.id, ref.storedBytes);
     return { metadata, manifest: object, metadataObject, keys, segments };
   }
 
   /** Counts what {@link copy} would send, and takes it as sent for the plans that follow. */
   async pretend(plan: CopyPlan): Promise<void> {
-    for (const segment of plan.missing) {
-      this.#placed.set(segment, null);
+    for (const segment of plan.missing.values()) {
+      this.#notePlaced(segment, null);
       this.#count(plan.segments.get(segment) ?? 0);
     }
     for (const id of plan.keys) {
@@ -189,24 +202,24 @@ export class Replication {
         const keyId = await this.#place(id, plan);
         if (keyId !== null) keys.add(keyId);
       };
-      const { missing } = plan;
+      const { segments, missing } = plan;
       await forEachAtOnce(
-        [...plan.segments.keys()].filter(id => !missing.has(id)),
+        segments.keys().filter(id => !missing.has(id)),
         place,
       );
-      await forEachAtOnce(missing, place, this.#atOnce);
+      await forEachAtOnce(missing.values(), place, this.#atOnce);
       if (isThere) {
         await this.#mendManifest(plan);
         return;
       }
       const { manifest, metadataObject: metadata } = plan;
-      const needed = { backup, segments: plan.segments.keys(), keys };
+      const needed = { backup, segments: segments.keys(), keys };
       if (await publishCopy(target, { manifest, metadata }, needed)) this.#count(metadata.length);
       this.#count(manifest.length);
     } catch (error) {
       // Something that was there may be gone: nothing is taken for granted any more.
       this.#keys.clear();
-      this.#placed.clear();
+      this.#placed = new SegmentIdMap();
       throw error;
     }
   }
@@ -235,12 +248,17 @@ export class Replication {
   /** Sees to it that a segment is at the target. @returns the id of the key that its header names. */
   async #place(id: string, plan: CopyPlan): Promise<string | null> {
     const placed = this.#placed.get(id);
-    if (placed !== undefined && !this.#listed.has(id)) return placed;
+    if (placed !== undefined && !this.#listed.has(id)) return this.#placedKeys[placed] ?? null;
     const storedBytes = plan.segments.get(id) ?? 0;
     const sizeBytes = placed === undefined ? plan.found.get(id) : storedBytes;
-    const keyId = (await this.#takeOver(id, storedBytes, sizeBytes)) ?? (await this.#send(id, sizeBytes));
-    this.#placed.set(id, keyId.keyId);
-    return keyId.keyId;
+    const { keyId } = (await this.#takeOver(id, storedBytes, sizeBytes)) ?? (await this.#send(id, sizeBytes));
+    this.#notePlaced(id, keyId);
+    return keyId;
+  }
+
+  #notePlaced(id: string, keyId: string | null): void {
+    const index = this.#placedKeys.indexOf(keyId);
+    this.#placed.set(id, index >= 0 ? index : this.#placedKeys.push(keyId) - 1);
   }
 
   /**
@@ -351,21 +369,28 @@ export class Replication {
     }
   }
 
-  async #sizesAtTarget(ids: readonly string[]): Promise<Map<string, number>> {
-    const sizes = new Map<string, number>();
+  /** Of those that are not known to be there. */
+  async #sizesAtTarget(segments: SegmentIdMap): Promise<SegmentIdMap> {
+    const sizes = new SegmentIdMap();
     const storage = this.#target?.storage;
     if (storage === undefined) return sizes;
-    if (ids.length <= maxStats) {
-      await forEachAtOnce(ids, async id => {
+    const isWanted = (id: string) => !this.#placed.has(id);
+    const few = [
+      ...segments
+        .keys()
+        .filter(isWanted)
+        .take(maxStats + 1),
+    ];
+    if (few.length <= maxStats) {
+      await forEachAtOnce(few, async id => {
         const object = await storage.stat(segmentName(id));
         if (object !== undefined) sizes.set(id, object.sizeBytes);
       });
       return sizes;
     }
-    const wanted = new Set(ids);
     for await (const { name, sizeBytes } of storage.list(segmentPrefix)) {
-      const id = name.slice(name.lastIndexOf('/') + 1);
-      if (wanted.has(id)) sizes.set(id, sizeBytes);
+      const id = segmentIdIn(name);
+      if (id !== undefined && segments.has(id) && isWanted(id)) sizes.set(id, sizeBytes);
     }
     return sizes;
   }

@@ -57,11 +57,11 @@ describeRemoteFaults('Azure', {
     return (port, idleTimeoutMs) =>
       new AzureStorage(address, { endpoint: azurite.login(port).endpoint, sas, idleTimeoutMs });
   },
-  severalPages: 2_500,
+  severalPages: 10_000,
   // Pages of 5,000 would take long to fill.
   pagesPort() {
     between.decide(({ path }) =>
-      path.includes('comp=list') ? { path: `${path}&maxresults=500` } : 'forward',
+      path.includes('comp=list') ? { path: `${path}&maxresults=2000` } : 'forward',
     );
     return between.port;
   },

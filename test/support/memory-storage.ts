@@ -1,6 +1,7 @@
 // A storage in memory, for tests that put thousands of objects.
 
 import { PgkeepError } from '../../src/base/errors.ts';
+import { requireObjectName } from '../../src/storage/object-name.ts';
 import type { PutOptions, Storage, StoredObject } from '../../src/storage/storage.ts';
 
 export class MemoryStorage implements Storage {
@@ -8,6 +9,7 @@ export class MemoryStorage implements Storage {
   readonly #objects = new Map<string, { bytes: Buffer; modified: Date }>();
 
   async put(name: string, bytes: Buffer, options: PutOptions = {}): Promise<'stored' | 'exists'> {
+    requireObjectName(name);
     if (options.ifAbsent && this.#objects.has(name)) return 'exists';
     const copy = Buffer.allocUnsafeSlow(bytes.length);
     bytes.copy(copy);
@@ -16,6 +18,7 @@ export class MemoryStorage implements Storage {
   }
 
   async get(name: string): Promise<Buffer> {
+    requireObjectName(name);
     const object = this.#objects.get(name);
     if (object === undefined) {
       throw new PgkeepError('OBJECT_MISSING', `${name} is missing`, { context: { object: name } });
@@ -24,6 +27,7 @@ export class MemoryStorage implements Storage {
   }
 
   async stat(name: string): Promise<StoredObject | undefined> {
+    requireObjectName(name);
     const object = this.#objects.get(name);
     return object && { name, sizeBytes: object.bytes.length, modified: object.modified };
   }
@@ -35,6 +39,7 @@ export class MemoryStorage implements Storage {
   }
 
   async remove(names: readonly string[]): Promise<void> {
+    for (const name of names) requireObjectName(name);
     for (const name of names) this.#objects.delete(name);
   }
 

@@ -28,7 +28,9 @@ export async function run(invocation: Invocation<'create'>): Promise<void> {
     progress.stop();
     progress.warn(result.warnings);
     if (options.json) printJson(result, io);
-    if (!options.quiet) io.stderr.write(createdText(result, await styleFor(io.stderr, io)));
+    if (!options.quiet) {
+      io.stderr.write(createdText(result, await styleFor(io.stderr, io), options.lockMode));
+    }
     // All are told, and the exit code is that of the last, the gravest: a script may take a missing replica lightly.
     const { replica } = result;
     const failures: PgkeepError[] = [];
@@ -123,8 +125,11 @@ export function partialBackup({ id, leftOut }: CreateBackupResult): PgkeepError 
   });
 }
 
-/** What people read at the end of a backup. */
-export function createdText(result: CreateBackupResult, style: Style): string {
+/**
+ * What people read at the end of a backup.
+ * @param lockMode of a backup that is locked: compliance by default.
+ */
+export function createdText(result: CreateBackupResult, style: Style, lockMode?: string): string {
   const rows = `${formatQuantity(result.tables, 'table')}, ${formatQuantity(result.rows, 'row')}`;
   const size = `${formatBytes(result.sizeBytes)} in ${formatDuration(result.durationMs)}`;
   const sealed = result.encrypted ? 'encrypted' : 'not encrypted';
@@ -150,7 +155,9 @@ export function createdText(result: CreateBackupResult, style: Style): string {
   if (!result.globals.included) {
     lines.push(`roles were not included${result.globals.reason ? `: ${result.globals.reason}` : ''}`);
   }
-  if (result.lockedUntil !== null)
-    lines.push(`locked: nobody can delete it before ${formatTime(result.lockedUntil)} UTC`);
+  if (result.lockedUntil !== null) {
+    const who = lockMode === 'governance' ? 'only those who may bypass governance locks' : 'nobody';
+    lines.push(`locked: ${who} can delete it before ${formatTime(result.lockedUntil)} UTC`);
+  }
   return lines.map(line => `${line}\n`).join('');
 }

@@ -55,6 +55,7 @@ function facts(shown: ShownBackup, style: Style): string {
     ],
     ['Size', `${formatBytes(shown.sizeBytes)}, stored in ${formatBytes(shown.storedBytes)}`],
     ['Stored', `${formatBytes(shown.newBytes)} new, ${formatBytes(shown.reusedBytes)} reused`],
+    ['Traffic', shown.traffic === null ? '' : trafficText(shown.traffic)],
     ...originOfRows(shown.incremental),
     [
       'Complete',
@@ -78,6 +79,11 @@ function facts(shown: ShownBackup, style: Style): string {
     .filter(([, value]) => value !== '')
     .map(([name, value]) => `${style.bold(name.padEnd(10))}  ${singleLine(value)}\n`)
     .join('');
+}
+
+function trafficText({ requests, sentBytes, receivedBytes }: NonNullable<ShownBackup['traffic']>): string {
+  const asked = formatQuantity(requests, 'request');
+  return `${asked}, ${formatBytes(sentBytes)} sent, ${formatBytes(receivedBytes)} received`;
 }
 
 function originOfRows(incremental: ShownBackup['incremental']): [string, string][] {

@@ -213,22 +213,33 @@ class Reader {
   }
 
   async #readItem(item: number): Promise<void> {
-    const pool = this.#pool;
-    const cutter = new SegmentCutter(pool, (plain, buffer) => this.#store(plain, () => pool.release(buffer)));
     const tasks = tasksOf(this.#data.plan, item);
-    const ended = await Promise.allSettled(tasks.map(task => this.#readTask(task, cutter)));
-    const failed = ended.find(task => task.status === 'rejected');
-    if (failed !== undefined) {
-      cutter.abandon();
-      throw failed.reason;
-    }
-    cutter.close();
-    const read = ended.flatMap(task => (task.status === 'fulfilled' ? [task.value] : []));
+    const read = await this.#cutting(async cutter => {
+      const ended = await Promise.allSettled(tasks.map(task => this.#readTask(task, cutter)));
+      return ended.map(task => {
+        if (task.status === 'rejected') throw task.reason;
+        return task.value;
+      });
+    });
     const verified: ReadTask[] = [];
     for (const task of read) verified.push((await task.verify?.()) ?? task);
     await this.#report(verified);
     const progress = tasks.map(({ table }, index) => ({ table, rows: read[index]?.rows ?? 0 }));
     await this.#line.call('progress', progress);
+  }
+
+  /** Cuts what the work writes into segments; of work that fails, the last one is dropped. */
+  async #cutting<T>(work: (cutter: SegmentCutter) => Promise<T>): Promise<T> {
+    const pool = this.#pool;
+    const cutter = new SegmentCutter(pool, (plain, buffer) => this.#store(plain, () => pool.release(buffer)));
+    try {
+      const result = await work(cutter);
+      cutter.close();
+      return result;
+    } catch (error) {
+      cutter.abandon();
+      throw error;
+    }
   }
 
   /** Has results told once they are stored. Of those that wait for what is small, there are never many. */
@@ -313,12 +324,7 @@ class Reader {
       } catch (error) {
         await this.#tellUnreadable(error);
         // What was found in the repository may be what is damaged: now it is looked at.
-        const again = new SegmentCutter(this.#pool, (plain, buffer) =>
-          this.#store(plain, () => this.#pool.release(buffer)),
-        );
-        const readAgain = await this.#readWhole(task, again);
-        again.close();
-        return readAgain;
+        return await this.#cutting(again => this.#readWhole(task, again));
       }
     };
     return { ...read, verify };

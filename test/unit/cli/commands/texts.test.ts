@@ -94,6 +94,9 @@ test('the summary of a backup says what is not in it', () => {
     locked: nobody can delete it before 2022-02-20 13:20:00 UTC
     "
   `);
+  expect(createdText(partly, plain, 'governance')).toContain(
+    'locked: only those who may bypass governance locks can delete it before 2022-02-20 13:20:00 UTC',
+  );
 });
 
 test('the summary of a backup tells of its copy, and a failed copy says first that the backup counts', () => {
@@ -240,6 +243,7 @@ test('one backup in full', () => {
       reusedBytes: 2048,
       sizeBytes: 47_291_904,
       storedBytes: 12_904_448,
+      traffic: { requests: 1_205, sentBytes: 12_902_400, receivedBytes: 1_204 },
     },
     plain,
   );
@@ -253,6 +257,7 @@ test('one backup in full', () => {
     Contents    17 tables, 203,114 rows
     Size        45.1 MiB, stored in 12.3 MiB
     Stored      12.3 MiB new, 2.00 KiB reused
+    Traffic     1,205 requests, 12.3 MiB sent, 1.18 KiB received
     Built on    backup-1642598400000-00000000: 200,000 rows (43.9 MiB) taken over unread, 1,500 rows (342 KiB) came as deltas
     Read        1,500 rows (391 KiB) in new ranges, 114 rows (2.00 KiB) of equal content
     Full read   2022-01-16 13:20:00 UTC
