@@ -10,16 +10,20 @@ export async function forEachAtOnce<T>(
 ): Promise<void> {
   const running = new Set<Promise<void>>();
   const failures: unknown[] = [];
-  for await (const item of items) {
-    const task: Promise<void> = work(item)
-      .catch(error => {
-        failures.push(error);
-      })
-      .finally(() => running.delete(task));
-    running.add(task);
-    if (running.size >= atOnce) await Promise.race(running);
-    if (failures.length > 0) break;
+  try {
+    for await (const item of items) {
+      const task: Promise<void> = work(item)
+        .catch(error => {
+          failures.push(error);
+        })
+        .finally(() => running.delete(task));
+      running.add(task);
+      if (running.size >= atOnce) await Promise.race(running);
+      if (failures.length > 0) break;
+    }
+  } finally {
+    // Also when the items themselves cannot be told: nothing goes on behind the caller's back.
+    await Promise.all(running);
   }
-  await Promise.all(running);
   if (failures.length > 0) throw failures[0];
 }

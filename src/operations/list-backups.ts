@@ -1,7 +1,7 @@
 // Lists the backups of a repository, and of its replica if asked, from what can be read of them without a key.
 import { PgkeepError } from '../base/errors.ts';
 import { forEachAtOnce } from '../base/for-each-at-once.ts';
-import { backupLockedUntil } from '../repository/backup-lock.ts';
+import { backupLockedUntil, mayHoldLocks } from '../repository/backup-lock.ts';
 import type { BackupMetadata } from '../repository/metadata.ts';
 import { readAllMetadata } from '../repository/repository.ts';
 import { readVerifications, type VerificationRecord } from '../repository/verification.ts';
@@ -108,13 +108,13 @@ async function listPlace(
       .slice(0, limit);
     const verified = await readVerifications(storage, new Set(shown.map(({ id }) => id)));
     for (const { id, error } of damaged) {
-      const hint = `see what is left of this backup with: pgkeep verify ${id}`;
-      onEvent?.({ type: 'warning', message: `not listed: ${error.message}`, hint });
+      const hint = `see what is left of this backup with: pgkeep verify ${id} --repository ${storage.location}`;
+      onEvent?.({ type: 'warning', message: `not listed from ${storage.location}: ${error.message}`, hint });
     }
     for (const { message, hint } of verified.damaged)
       onEvent?.({ type: 'warning', message, ...(hint !== undefined && { hint }) });
     const locks = new Map<string, string>();
-    await forEachAtOnce(shown, async ({ id }) => {
+    await forEachAtOnce((await mayHoldLocks(storage)) ? shown : [], async ({ id }) => {
       const lockedUntil = await backupLockedUntil(storage, id);
       if (lockedUntil !== undefined) locks.set(id, lockedUntil.toISOString());
     });

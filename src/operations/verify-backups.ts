@@ -2,6 +2,7 @@
 // it restores to the same rows. Finds as many problems as there are, changes no backup, and remembers the result.
 import { createHash, randomBytes } from 'node:crypto';
 import { errorTable, PgkeepError, throwIfAborted } from '../base/errors.ts';
+import { forEachAtOnce } from '../base/for-each-at-once.ts';
 import { version } from '../base/version.ts';
 import { checkArchive, listArchive } from '../postgres/archive-contents.ts';
 import { findPgRestore } from '../postgres/programs.ts';
@@ -127,6 +128,13 @@ interface Named {
   segments: Map<string, Expected>;
 }
 
+/** The ranges in a table index, for other backups that have the same one. */
+interface KnownIndex {
+  ranges: RangeEntry[];
+  /** Ids of the keys of their segments: a backup that does not have them all cannot be restored with this index. */
+  keys: readonly string[];
+}
+
 interface Expected extends WantedSegment {
   storedBytes: number;
   slices: Map<number, SlicePlace>;
@@ -136,7 +144,6 @@ interface Expected extends WantedSegment {
 const defaultJobs = 2;
 /** Up to so many objects are looked at one by one; for more it is quicker to list all. */
 const maxStats = 500;
-const statsAtOnce = 16;
 /** Problems that are remembered; what is printed has all. */
 const rememberedProblems = 100;
 
@@ -182,7 +189,7 @@ class Verification {
   /** Archives that pg_restore has read through, by a hash of their segments' ids. */
   readonly #readArchives = new Set<string>();
   /** What the table indexes of the last backup of each database hold; the next one mostly shares them. */
-  readonly #indexes = new Map<string, Map<string, RangeEntry[]>>();
+  readonly #indexes = new Map<string, Map<string, KnownIndex>>();
   /** Sizes of all segments, once they have been listed. */
   #sizes: Map<string, number> | undefined;
 
@@ -396,15 +403,21 @@ class Verification {
   ): Promise<Named> {
     const named: Named = { manifest, tables: [], segments: new Map() };
     const known = this.#indexes.get(manifest.database.name);
-    const indexes = new Map<string, RangeEntry[]>();
+    const indexes = new Map<string, KnownIndex>();
     for (const ref of manifest.archive.segments) expect(named, ref);
     for (const table of manifest.tables) {
       throwIfAborted(this.#options.signal);
       // Also that it adds up to the table need not be looked at again then.
       const place = [...(table.index ?? []).map(({ id }) => id), table.rows, table.bytes].join();
-      const ranges =
-        known?.get(place) ?? (await this.#readRanges(table, manifest, repository, checks, findings));
-      if (table.index !== undefined && ranges !== undefined) indexes.set(place, ranges);
+      const again = known?.get(place);
+      const isKnown = again?.keys.every(id => manifest.keys.includes(id)) ?? false;
+      const ranges = isKnown
+        ? again?.ranges
+        : await this.#readRanges(table, manifest, repository, checks, findings);
+      if (table.index !== undefined && ranges !== undefined) {
+        const keys = isKnown ? (again?.keys ?? []) : keysOf(ranges, manifest);
+        indexes.set(place, { ranges, keys });
+      }
       named.tables.push({ table, ranges });
       for (const range of ranges ?? []) {
         for (const slice of range.slices) expectPart(named, slice, 'slices');
@@ -448,18 +461,14 @@ class Verification {
     const unknown = segments.filter(({ id }) => !checks.isRead(id));
     if (unknown.length > maxStats || this.#options.all) this.#sizes ??= await this.#listSegments();
     const suspicious: Expected[] = [];
-    for (let first = 0; first < unknown.length; first += statsAtOnce) {
+    await forEachAtOnce(unknown, async segment => {
       throwIfAborted(this.#options.signal);
-      await Promise.all(
-        unknown.slice(first, first + statsAtOnce).map(async segment => {
-          const name = segmentName(segment.id);
-          // One that was stored after the listing had begun need not be in it.
-          const sizeBytes = this.#sizes?.get(name) ?? (await this.#storage.stat(name))?.sizeBytes;
-          if (sizeBytes === undefined) checks.noteMissing(segment.id);
-          else if (sizeBytes !== segment.storedBytes) suspicious.push(segment);
-        }),
-      );
-    }
+      const name = segmentName(segment.id);
+      // One that was stored after the listing had begun need not be in it.
+      const sizeBytes = this.#sizes?.get(name) ?? (await this.#storage.stat(name))?.sizeBytes;
+      if (sizeBytes === undefined) checks.noteMissing(segment.id);
+      else if (sizeBytes !== segment.storedBytes) suspicious.push(segment);
+    });
     await checks.check(suspicious, () => undefined);
   }
 
@@ -717,4 +726,9 @@ function lastFullOf(
 
 function sum<T>(items: readonly T[], value: (item: T) => number): number {
   return items.reduce((total, item) => total + value(item), 0);
+}
+
+function keysOf(ranges: readonly RangeEntry[], { keys }: Manifest): string[] {
+  const used = new Set(ranges.flatMap(range => [...slicesOf(range)].map(({ key }) => key)));
+  return [...used].flatMap(key => keys[key] ?? []);
 }

@@ -64,6 +64,24 @@ export async function lockParts(
   await locks.extend(manifestName(backup), lock.until);
 }
 
+/**
+ * Whether there can be locks in the storage: not in a bucket made without them. Asked once, so that not every object is.
+ * @throws PgkeepError when the storage does not answer.
+ */
+export async function mayHoldLocks({ locks }: Storage): Promise<boolean> {
+  if (locks === undefined) return false;
+  try {
+    await locks.check();
+    return true;
+  } catch (error) {
+    if (!(error instanceof PgkeepError)) throw error;
+    if (error.code === 'STORAGE_UNFIT') return false;
+    // Who may not see how the bucket is made may see its objects.
+    if (error.code === 'STORAGE_DENIED') return true;
+    throw error;
+  }
+}
+
 /** Until when a backup cannot be deleted; undefined when nothing keeps it. */
 export async function backupLockedUntil(storage: Storage, backup: string): Promise<Date | undefined> {
   if (storage.locks === undefined) return undefined;

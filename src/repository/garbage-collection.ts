@@ -5,6 +5,7 @@ import { forEachAtOnce } from '../base/for-each-at-once.ts';
 import { sealedHeadBytes, sealedKeyId } from '../crypto/seal.ts';
 import { type LockedObject, ObjectsLocked } from '../storage/objects-locked.ts';
 import type { Storage, StoredObject } from '../storage/storage.ts';
+import { mayHoldLocks } from './backup-lock.ts';
 import {
   findGarbage,
   type GarbageContents,
@@ -129,6 +130,7 @@ class Collection {
   /** Such as nobody can delete yet: what they name stays with them. */
   readonly #lockedOrphans = new Set<string>();
   readonly #locked: LockedGarbage = { ...noCounts(), until: null };
+  #mayHoldLocks: Promise<boolean> | undefined;
   #removals: Removal[] = [];
   #listed = emptyList();
   /** A removal failed, and may still be carried out: the marks must stay. */
@@ -322,7 +324,8 @@ class Collection {
 
   async #findLocked(names: readonly string[]): Promise<LockedObject[]> {
     const locked: LockedObject[] = [];
-    if (this.#storage.locks === undefined) return locked;
+    this.#mayHoldLocks ??= mayHoldLocks(this.#storage);
+    if (!(await this.#mayHoldLocks)) return locked;
     await forEachAtOnce(names, async name => {
       const lockedUntil = (await this.#storage.stat(name))?.lockedUntil;
       if (lockedUntil !== undefined) locked.push({ name, lockedUntil });

@@ -124,7 +124,7 @@ export function changedFields(
     version: manifest.tool.replace(/^pgkeep /, ''),
     type: 'database',
     database: manifest.database.name,
-    server: metadata.server === undefined ? undefined : manifest.server.systemIdentifier,
+    server: manifest.server.systemIdentifier,
     part: partOf(manifest.options, { secret, isPrivate }),
     tables: isPrivate ? undefined : manifest.tables.map(table => `${table.schema}.${table.name}`),
     tableCount: manifest.tables.length,

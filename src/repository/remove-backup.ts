@@ -3,7 +3,6 @@ import { PgkeepError } from '../base/errors.ts';
 import { ObjectsLocked } from '../storage/objects-locked.ts';
 import type { Storage } from '../storage/storage.ts';
 import { backupLockedUntil } from './backup-lock.ts';
-import { unlessGone } from './garbage.ts';
 import { manifestName, metadataName, verifiedName } from './layout.ts';
 
 /** @throws ObjectsLocked when metadata or manifest are locked: then the backup stays whole. */
@@ -17,14 +16,14 @@ export async function requireUnlocked(storage: Storage, id: string): Promise<voi
  * @param others good backups that stand for it. When somebody deletes the last of them at the same moment, this one is
  * put back. None: it is deleted whatever happens.
  * To be called for backups that are not locked.
- * @throws PgkeepError LAST_GOOD_BACKUP; BACKUP_NOT_FOUND when somebody deleted it meanwhile.
+ * @throws PgkeepError LAST_GOOD_BACKUP; nothing when somebody deleted it meanwhile.
  */
 export async function removeBackup(storage: Storage, id: string, others: readonly string[]): Promise<void> {
   const name = metadataName(id);
-  const metadata = await unlessGone(storage.get(name));
-  if (metadata !== undefined) {
+  const metadata = await readForRemoval(storage, name);
+  if (metadata !== 'gone') {
     await storage.remove([name], { unlessLocked: true });
-    if (others.length > 0 && !(await isAnyThere(storage, others))) {
+    if (metadata !== 'unreadable' && others.length > 0 && !(await isAnyThere(storage, others))) {
       await storage.put(name, metadata, { ifAbsent: true });
       throw lastGood(id);
     }
@@ -33,10 +32,21 @@ export async function removeBackup(storage: Storage, id: string, others: readonl
   // A replication may bring the backup back meanwhile, and what shows needs its manifest: as when orphans are collected.
   const isBack = async () => (await storage.stat(name)) !== undefined;
   if (await isBack()) return;
-  const manifest = await unlessGone(storage.get(manifestName(id)));
+  const manifest = await readForRemoval(storage, manifestName(id));
   await storage.remove([manifestName(id)], { unlessLocked: true });
-  if (manifest !== undefined && (await isBack())) {
+  if (typeof manifest !== 'string' && (await isBack())) {
     await storage.put(manifestName(id), manifest, { ifAbsent: true });
+  }
+}
+
+/** What may have to be put back; what cannot be read whole is removed all the same. */
+async function readForRemoval(storage: Storage, name: string): Promise<Buffer | 'gone' | 'unreadable'> {
+  try {
+    return await storage.get(name);
+  } catch (error) {
+    if (error instanceof PgkeepError && error.code === 'OBJECT_MISSING') return 'gone';
+    if (error instanceof PgkeepError && error.code === 'OBJECT_DAMAGED') return 'unreadable';
+    throw error;
   }
 }
 

@@ -2,6 +2,7 @@
 // objects are kept.
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { PgkeepError } from '../base/errors.ts';
+import { forEachAtOnce } from '../base/for-each-at-once.ts';
 import { decode, encode } from '../codec/codec.ts';
 import { parseKey, unwrapKey, type WrappedKey, wrapKey } from '../crypto/key.ts';
 import { type DataKey, open, seal, sealedKeyId } from '../crypto/seal.ts';
@@ -38,7 +39,6 @@ interface KeyObject {
   recipients: WrappedKey[];
 }
 
-const metadataAtOnce = 16;
 /** Of the backups that somebody may have meant by latest, so many are named. */
 const namedOthers = 3;
 
@@ -81,20 +81,16 @@ export async function readAllMetadata(
   }
   const backups: BackupMetadata[] = [];
   const damaged: DamagedMetadata[] = [];
-  for (let first = 0; first < ids.length; first += metadataAtOnce) {
-    await Promise.all(
-      ids.slice(first, first + metadataAtOnce).map(async id => {
-        try {
-          backups.push(await readMetadata(storage, id));
-        } catch (error) {
-          if (!(error instanceof PgkeepError)) throw error;
-          if (error.code === 'OBJECT_DAMAGED') damaged.push({ id, error });
-          // One that was removed since it was listed is no longer a backup.
-          else if (error.code !== 'OBJECT_MISSING') throw error;
-        }
-      }),
-    );
-  }
+  await forEachAtOnce(ids, async id => {
+    try {
+      backups.push(await readMetadata(storage, id));
+    } catch (error) {
+      if (!(error instanceof PgkeepError)) throw error;
+      if (error.code === 'OBJECT_DAMAGED') damaged.push({ id, error });
+      // One that was removed since it was listed is no longer a backup.
+      else if (error.code !== 'OBJECT_MISSING') throw error;
+    }
+  });
   backups.sort((a, b) => b.timestamp.localeCompare(a.timestamp) || b.id.localeCompare(a.id));
   damaged.sort((a, b) => b.id.localeCompare(a.id));
   return { backups, damaged };

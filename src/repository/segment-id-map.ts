@@ -58,8 +58,7 @@ export class SegmentIdMap {
 
   #slotOf(id: Buffer): number {
     let hash = this.#seed;
-    for (let at = 0; at < idBytes; at += 4)
-      hash = Math.imul(hash ^ id.readUInt32LE(at), 0x9e3779b1) ^ (hash >>> 15);
+    for (let at = 0; at < idBytes; at += 4) hash = mixed(hash ^ id.readUInt32LE(at));
     let slot = (hash >>> 0) % this.#slots.length;
     for (;;) {
       const place = this.#slots[slot] ?? 0;
@@ -80,4 +79,11 @@ export class SegmentIdMap {
       this.#slots[this.#slotOf(this.#ids.subarray(place * idBytes, (place + 1) * idBytes))] = place + 1;
     }
   }
+}
+
+/** Every bit of 32 decides about every other: the finalizer of MurmurHash3. */
+function mixed(bits: number): number {
+  let hash = Math.imul(bits ^ (bits >>> 16), 0x85ebca6b);
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
+  return hash ^ (hash >>> 16);
 }

@@ -121,6 +121,11 @@ export class SegmentStore {
     return this.#puts.has(id) || this.#used.has(id) || (await this.#lookFor(id)) !== undefined;
   }
 
+  /** Whether {@link has} need not read it whole, when it is as it was. */
+  isVouchedFor(id: string): boolean {
+    return this.#known.has(id) && !this.#listed.has(id);
+  }
+
   /** Trusts nothing that is known of a segment that turned out to be damaged or missing: it is looked at again. */
   distrust(id: string): void {
     this.#known.delete(id);

@@ -1,6 +1,7 @@
 // The last verification of a backup: an object of its own beside the metadata, readable without any key and replaced
 // by the next verification. It never holds row data, nor what a server or program said, which may quote some.
 import { type ErrorCode, PgkeepError } from '../base/errors.ts';
+import { forEachAtOnce } from '../base/for-each-at-once.ts';
 import type { Storage } from '../storage/storage.ts';
 import { isBackupId } from './backup-id.ts';
 import {
@@ -79,8 +80,6 @@ export interface VerificationRecord {
   /** The version of pgkeep that verified. */
   version: string;
 }
-
-const recordsAtOnce = 16;
 
 const page = orNull(isCount);
 const isNumber: Shape = value => (typeof value === 'number' ? undefined : '');
@@ -168,20 +167,16 @@ export async function readVerifications(
   }
   const records = new Map<string, VerificationRecord>();
   const damagedRecords: PgkeepError[] = [];
-  for (let first = 0; first < found.length; first += recordsAtOnce) {
-    await Promise.all(
-      found.slice(first, first + recordsAtOnce).map(async id => {
-        try {
-          records.set(id, parseVerification(id, await storage.get(verifiedName(id))));
-        } catch (error) {
-          if (!(error instanceof PgkeepError)) throw error;
-          if (error.code === 'OBJECT_DAMAGED') damagedRecords.push(error);
-          // One that was removed since it was listed went with its backup.
-          else if (error.code !== 'OBJECT_MISSING') throw error;
-        }
-      }),
-    );
-  }
+  await forEachAtOnce(found, async id => {
+    try {
+      records.set(id, parseVerification(id, await storage.get(verifiedName(id))));
+    } catch (error) {
+      if (!(error instanceof PgkeepError)) throw error;
+      if (error.code === 'OBJECT_DAMAGED') damagedRecords.push(error);
+      // One that was removed since it was listed went with its backup.
+      else if (error.code !== 'OBJECT_MISSING') throw error;
+    }
+  });
   return { records, damaged: damagedRecords };
 }
 

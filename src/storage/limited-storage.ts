@@ -3,6 +3,7 @@
 // before it is used up.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { throwIfAborted } from '../base/errors.ts';
+import { forEachAtOnce } from '../base/for-each-at-once.ts';
 import { requireObjectName } from './object-name.ts';
 import { type LockedObject, ObjectsLocked } from './objects-locked.ts';
 import { PagedListing } from './paged-listing.ts';
@@ -78,18 +79,14 @@ export class LimitedStorage implements Storage {
   async remove(names: readonly string[], options?: RemoveOptions): Promise<void> {
     if (this.#slots === undefined) return await this.#inner.remove(names, options);
     for (const name of names) requireObjectName(name);
-    const waiting = names.values();
     const locked: LockedObject[] = [];
-    const lane = async () => {
-      for (const name of waiting) {
-        await this.#ask(() => this.#inner.remove([name], options)).catch((error: unknown) => {
-          if (!(error instanceof ObjectsLocked)) throw error;
-          locked.push(...error.objects);
-        });
-      }
+    const remove = async (name: string) => {
+      await this.#ask(() => this.#inner.remove([name], options)).catch((error: unknown) => {
+        if (!(error instanceof ObjectsLocked)) throw error;
+        locked.push(...error.objects);
+      });
     };
-    const lanes = await Promise.allSettled(Array.from({ length: this.#slots.count }, lane));
-    for (const outcome of lanes) if (outcome.status === 'rejected') throw outcome.reason;
+    await forEachAtOnce(names, remove, this.#slots.count);
     if (locked.length > 0) throw new ObjectsLocked(locked);
   }
 

@@ -143,6 +143,7 @@ async function endurance(server: Server, folder: string, seed: number): Promise<
   while (chosen.length < survivors && candidates.length > 0) {
     chosen.push(...candidates.splice(below(random, candidates.length), 1));
   }
+  if (chosen.length < survivors) throw new Error(`only ${chosen.length} backups with a dump are left`);
   const compare = async (how: string, id: string, restored: string) => {
     const rows = await requireSameAsDump(server, restored, dumps.get(id) ?? '');
     say(`${id} ${how}: ${rows} rows, the same as a plain pg_dump of its snapshot`);

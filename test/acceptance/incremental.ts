@@ -138,8 +138,11 @@ async function backUpRestoreCompare(): Promise<void> {
     if (faultAt(number + 2) === 'failover') await standby?.stop();
     const id = await create(number, planned === 'VACUUM FULL' ? undefined : planned);
     if (planned === 'VACUUM FULL') await strike(planned);
-    if (planned !== undefined) pending = planned;
-    else if (pending !== undefined && id !== undefined && dumps.has(id)) {
+    if (planned !== undefined) {
+      if (pending !== undefined)
+        throw new Error(`no backup after ${pending} was compared: give more --backups`);
+      pending = planned;
+    } else if (pending !== undefined && id !== undefined && dumps.has(id)) {
       say(`the first backup after: ${pending}`);
       await restore(id);
       pending = undefined;

@@ -101,8 +101,9 @@ function originOfRows(incremental: ShownBackup['incremental']): [string, string]
 }
 
 function snapshotText({ takenAt, walPosition, timeline, standby }: ShownBackup['snapshot']): string {
-  const place = `WAL position ${walPosition}${timeline === null ? '' : ` of timeline ${timeline}`}`;
-  return `${formatTime(takenAt)} UTC, ${place}${standby ? ', on a standby' : ''}`;
+  const ofTimeline = timeline === null ? '' : ` of timeline ${timeline}`;
+  const place = walPosition === '' ? '' : `, WAL position ${walPosition}${ofTimeline}`;
+  return `${formatTime(takenAt)} UTC${place}${standby ? ', on a standby' : ''}`;
 }
 
 const tableColumns: readonly Column<ShownBackup['tables'][number]>[] = [

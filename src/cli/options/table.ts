@@ -16,7 +16,6 @@ export type CommandName =
   | 'storage probe'
   | 'export'
   | 'recovery-kit'
-  | 'key generate'
   | 'completion';
 
 interface Row {

@@ -1,4 +1,5 @@
 // The main thread's side of reading rows: answers the workers, stores what they seal, gathers each table's ranges.
+import { forEachAtOnce } from '../../base/for-each-at-once.ts';
 import { freeBuffer } from '../../base/free-buffer.ts';
 import type { DataKey } from '../../crypto/seal.ts';
 import type { DatabaseTarget } from '../../postgres/target.ts';
@@ -9,7 +10,7 @@ import type { SegmentStore } from '../../repository/segment-store.ts';
 import { handOver } from '../thread-segment.ts';
 import { toThread } from '../thread-target.ts';
 import { runWorkers } from '../worker-pool.ts';
-import type { CopyPlan } from './copy-plan.ts';
+import { type CopyPlan, tasksOf } from './copy-plan.ts';
 import type { CopyHost, CopyWorkerData, RangeReference, TaskResult } from './copy-worker.ts';
 
 export interface ReadTablesOptions {
@@ -119,18 +120,62 @@ export async function readTables(
   };
   const workers = Math.min(options.jobs, plan.items);
   if (workers > 0) {
-    await runWorkers({
-      module: new URL('./copy-worker', import.meta.url),
-      count: workers,
-      workerData,
-      plannedTables: plan.tables.length,
-      methods: host,
-      signal: options.signal,
-    });
+    const ahead = lookAhead(store, earlierSegments(plan, earlierRange));
+    try {
+      await runWorkers({
+        module: new URL('./copy-worker', import.meta.url),
+        count: workers,
+        workerData,
+        plannedTables: plan.tables.length,
+        methods: host,
+        signal: options.signal,
+      });
+    } finally {
+      await ahead.stop();
+    }
   }
   // A hole would be rows lost without a word.
   const whole = ranges.map((entries, table) => Array.from(entries, entry => entry ?? missing(plan, table)));
   return { ranges: whole, shares, mismatches };
+}
+
+/** What the ranges of an earlier backup consist of, in the order in which ranges are read. */
+function* earlierSegments(
+  plan: CopyPlan,
+  earlierRange: (table: number, range: number) => RangeEntry | undefined,
+): Iterable<string> {
+  for (let item = 0; item < plan.items; item++) {
+    for (const { table, range } of tasksOf(plan, item)) {
+      const entry = earlierRange(table, range);
+      if (entry !== undefined) for (const { id } of slicesOf(entry)) yield id;
+    }
+  }
+}
+
+/**
+ * Looks for segments before workers ask for them one range after the other: to a storage that is far away, each look is a
+ * way to and fro. Those that would have to be read whole wait until they are asked for. What it fails with is told to those who ask.
+ */
+function lookAhead(store: SegmentStore, ids: Iterable<string>): { stop(): Promise<void> } {
+  let isStopped = false;
+  const wanted = function* () {
+    for (const id of ids) {
+      if (isStopped) return;
+      if (store.isVouchedFor(id)) yield id;
+    }
+  };
+  const ended = forEachAtOnce(wanted(), id =>
+    store.has(id).then(
+      () => undefined,
+      () => undefined,
+    ),
+  );
+  return {
+    stop: () => {
+      isStopped = true;
+      return ended;
+    },
+  };
 }
 
 function missing(plan: CopyPlan, table: number): never {

@@ -184,6 +184,11 @@ export class SegmentChecks {
     switch (error.code) {
       case 'INTERRUPTED':
       case 'INTERNAL':
+      // Nobody is let in, whatever is asked for.
+      case 'STORAGE_CREDENTIALS':
+      case 'STORAGE_NOT_FOUND':
+      case 'HOST_KEY_UNKNOWN':
+      case 'HOST_KEY_CHANGED':
         throw error;
       case 'STORAGE_UNREACHABLE':
       case 'STORAGE_DENIED':

@@ -53,8 +53,8 @@ export async function verifyByRestore(options: VerifyByRestoreOptions, findings:
     await restore(options, scratch);
   } catch (error) {
     if (!isVerdict(error)) throw error;
-    // The server lacks what the backup needs.
-    if (error.code === 'TARGET_UNFIT') findings.isUntried = true;
+    // The server lacks what the backup needs, or ran out of it.
+    if (error.code === 'TARGET_UNFIT' || isServersOwn(error)) findings.isUntried = true;
     findings.add({ code: error.code, message: `the backup does not restore: ${error.message}` });
     return 0;
   }
@@ -95,7 +95,12 @@ function isVerdict(error: unknown): error is PgkeepError {
   if (!(error instanceof PgkeepError)) return false;
   const codes = ['DATABASE_QUERY', 'PROGRAM_FAILED', 'RESTORE_INCOMPLETE', 'TARGET_UNFIT'];
   if (codes.includes(error.code)) return true;
-  return errorTable[error.code].kind === 'repository' && !error.code.startsWith('STORAGE_');
+  return errorTable[error.code].kind === 'repository' && !/^(STORAGE|HOST_KEY)_/.test(error.code);
+}
+
+/** Insufficient resources, an operator's intervention, a fault of the system: classes 53, 57 and 58 of SQLSTATE. */
+function isServersOwn({ context }: PgkeepError): boolean {
+  return typeof context.sqlstate === 'string' && /^5[378]/.test(context.sqlstate);
 }
 
 function addDifference({ tables, backupRows, databaseRows }: TableDifference, findings: Findings): void {

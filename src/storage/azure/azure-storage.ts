@@ -1,6 +1,7 @@
 // Storage in a container of Azure Blob Storage: each object a block blob, put whole in one request.
 import type { ContainerClient } from '@azure/storage-blob';
 import { PgkeepError, throwIfAborted } from '../../base/errors.ts';
+import { forEachAtOnce } from '../../base/for-each-at-once.ts';
 import { objectMissing, objectTooLarge, requireObjectSize } from '../object-errors.ts';
 import { isObjectName, requireObjectName } from '../object-name.ts';
 import { PagedListing } from '../paged-listing.ts';
@@ -124,17 +125,13 @@ export class AzureStorage implements Storage {
   async remove(names: readonly string[]): Promise<void> {
     const keys = names.map(name => this.#keyOf(name));
     const client = await this.#client();
-    const waiting = keys.values();
-    const lane = async () => {
-      for (const key of waiting) {
-        await client.deleteBlob(key).catch((error: unknown) => {
-          if (azureErrorName(error) === 'BlobNotFound') return;
-          throw this.#translate(error, `removing ${key.slice(this.#prefix.length)} from`);
-        });
-      }
+    const remove = async (key: string) => {
+      await client.deleteBlob(key).catch((error: unknown) => {
+        if (azureErrorName(error) === 'BlobNotFound') return;
+        throw this.#translate(error, `removing ${key.slice(this.#prefix.length)} from`);
+      });
     };
-    const lanes = await Promise.allSettled(Array.from({ length: removalsAtOnce }, lane));
-    for (const outcome of lanes) if (outcome.status === 'rejected') throw outcome.reason;
+    await forEachAtOnce(keys, remove, removalsAtOnce);
   }
 
   async examine(name: string): Promise<StorageFacts> {

@@ -19,6 +19,7 @@ import {
   type StorageClass,
 } from '@aws-sdk/client-s3';
 import { PgkeepError } from '../../base/errors.ts';
+import { forEachAtOnce } from '../../base/for-each-at-once.ts';
 import { formatQuantity } from '../../base/units.ts';
 import { objectMissing, objectTooLarge, requireObjectSize } from '../object-errors.ts';
 import { isObjectName, requireObjectName } from '../object-name.ts';
@@ -207,24 +208,23 @@ export class S3Storage implements Storage {
     for (const name of names) requireObjectName(name);
     this.#requireNow(`removing ${names[0]} from`);
     const locked: LockedObject[] = [];
-    for (let first = 0; first < names.length; first += removesAtOnce) {
-      const batch = names.slice(first, first + removesAtOnce);
-      await Promise.all(
-        batch.map(async name => {
-          const lockedUntil = unlessLocked ? await this.#findLock(name) : undefined;
-          if (lockedUntil !== undefined) {
-            locked.push({ name, lockedUntil });
-            return;
-          }
-          try {
-            await this.#client.send(new DeleteObjectCommand(this.#object(name)));
-          } catch (error) {
-            if (describeFailure(error).name === 'NoSuchKey') return;
-            throw this.#failure(error, `removing ${name} from`);
-          }
-        }),
-      );
-    }
+    await forEachAtOnce(
+      names,
+      async name => {
+        const lockedUntil = unlessLocked ? await this.#findLock(name) : undefined;
+        if (lockedUntil !== undefined) {
+          locked.push({ name, lockedUntil });
+          return;
+        }
+        try {
+          await this.#client.send(new DeleteObjectCommand(this.#object(name)));
+        } catch (error) {
+          if (describeFailure(error).name === 'NoSuchKey') return;
+          throw this.#failure(error, `removing ${name} from`);
+        }
+      },
+      removesAtOnce,
+    );
     if (locked.length > 0) throw new ObjectsLocked(locked);
   }
 

@@ -5,6 +5,7 @@ import {
   type ListObjectVersionsCommandOutput,
   type S3Client,
 } from '@aws-sdk/client-s3';
+import { PgkeepError } from '../../base/errors.ts';
 
 export interface ObjectVersion {
   key: string;
@@ -46,7 +47,18 @@ export async function listVersionsAsOf(
       found.set(version.key, isMeant(version, known, asOf) ? version : known);
     }
     // Versions of the last key may follow on the next page, which begins with all of them again.
-    const lastKey = page.IsTruncated ? decode(page.NextKeyMarker ?? '') : undefined;
+    const { NextKeyMarker, NextVersionIdMarker } = page;
+    const isSame = NextKeyMarker === marker.KeyMarker && NextVersionIdMarker === marker.VersionIdMarker;
+    if (page.IsTruncated && (!NextKeyMarker || isSame)) {
+      throw new PgkeepError(
+        'STORAGE_UNFIT',
+        `the bucket ${bucket} ends a listing of versions before its end, and gives nothing to go on from`,
+        {
+          hint: 'leave out --as-of, or use a store that lists versions page by page (key-marker, version-id-marker)',
+        },
+      );
+    }
+    const lastKey = page.IsTruncated ? decode(NextKeyMarker ?? '') : undefined;
     const whole = [...found.keys()].filter(key => key !== lastKey);
     if (lastKey === undefined || whole.length > 0) {
       const versions = whole.flatMap(key => found.get(key) ?? []).filter(version => !version.isDeletion);
@@ -55,7 +67,7 @@ export async function listVersionsAsOf(
     }
     marker = {
       KeyMarker: lastKey,
-      ...(page.NextVersionIdMarker !== undefined && { VersionIdMarker: page.NextVersionIdMarker }),
+      ...(NextVersionIdMarker !== undefined && { VersionIdMarker: NextVersionIdMarker }),
     };
   }
 }

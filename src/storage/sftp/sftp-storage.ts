@@ -3,6 +3,7 @@
 import { randomBytes } from 'node:crypto';
 import { posix as path } from 'node:path';
 import { PgkeepError } from '../../base/errors.ts';
+import { forEachAtOnce } from '../../base/for-each-at-once.ts';
 import { objectMissing, objectTooLarge, requireObjectSize } from '../object-errors.ts';
 import { isObjectName, requireObjectName } from '../object-name.ts';
 import { PagedListing } from '../paged-listing.ts';
@@ -115,12 +116,7 @@ export class SftpStorage implements Storage {
     const targets = names.map(name => this.#pathOf(name));
     if (targets.length === 0) return;
     const connection = await this.#connect();
-    const waiting = targets.values();
-    const lane = async () => {
-      for (const target of waiting) await removeOne(connection, target);
-    };
-    const lanes = await Promise.allSettled(Array.from({ length: removalsAtOnce }, lane));
-    for (const outcome of lanes) if (outcome.status === 'rejected') throw outcome.reason;
+    await forEachAtOnce(targets, target => removeOne(connection, target), removalsAtOnce);
     for (const folder of new Set(targets.map(target => path.dirname(target)))) {
       await connection.syncFolder(folder);
     }

@@ -30,6 +30,17 @@ test('takes ids that somebody made up: zeros, and many with the same beginning',
   for (const id of alike) set.add(id);
   expect(alike.every(id => set.has(id))).toBe(true);
   expect(set.has(`${'ab'.repeat(16)}${zeros.slice(32)}`)).toBe(false);
+  // Counted at either end of each word: in one slot, or in a few, these would take minutes.
+  const counted = (n: number) => {
+    const word = n.toString(16).padStart(8, '0');
+    return [
+      `${zeros.slice(8)}${word}`,
+      `${word}${zeros.slice(8)}`,
+      `${zeros.slice(8)}${word.match(/../g)?.reverse().join('')}`,
+    ];
+  };
+  for (let n = 1; n <= 100_000; n++) for (const id of counted(n)) set.add(id);
+  expect(counted(77_777).every(id => set.has(id))).toBe(true);
 });
 
 test('needs some dozens of bytes for an id', () => {
