@@ -9,7 +9,7 @@ import { checkRepository } from './check-setup/repository.ts';
 import { checkFiles, checkNode, checkPrograms, type SetupFile } from './check-setup/surroundings.ts';
 import { type Check, Checklist, type CheckReport, type CheckStatus } from './checklist.ts';
 import type { RunOptions } from './events.ts';
-import { jobsLimits, requireInteger } from './option-check.ts';
+import { jobsLimits, maxLoadLimits, requireInteger } from './option-check.ts';
 
 export type { Check, CheckStatus, SetupFile };
 
@@ -26,6 +26,8 @@ export interface CheckSetupOptions extends Pick<RunOptions, 'signal'> {
   encryption?: boolean | undefined;
   /** As create would be told. Default 2. */
   jobs?: number;
+  /** As create would be told: the check `load` is done only with it. */
+  maxLoad?: number | undefined;
   /** A folder with PostgreSQL's client programs. */
   programs?: string | undefined;
   /** Files whose permissions are looked at, if they exist. */
@@ -38,10 +40,11 @@ const defaultJobs = 2;
 
 /**
  * Checks the setup; what it finds is the result, never an error.
- * @throws PgkeepError INTERRUPTED; OPTION_INVALID for a number of jobs that cannot be.
+ * @throws PgkeepError INTERRUPTED; OPTION_INVALID for a number of jobs, or of sessions, that cannot be.
  */
 export async function checkSetup(options: CheckSetupOptions): Promise<CheckSetupResult> {
   requireInteger('jobs', options.jobs, jobsLimits);
+  requireInteger('maxLoad', options.maxLoad, maxLoadLimits);
   const environment = options.environment ?? process.env;
   const list = new Checklist();
   checkNode(list);
@@ -53,6 +56,7 @@ export async function checkSetup(options: CheckSetupOptions): Promise<CheckSetup
     environment,
     programs: options.programs,
     jobs: options.jobs ?? defaultJobs,
+    maxLoad: options.maxLoad,
     signal: options.signal,
   });
   throwIfAborted(options.signal);

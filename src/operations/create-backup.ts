@@ -25,6 +25,7 @@ import { quoteQualified } from '../postgres/identifiers.ts';
 import { findPgDump, findPgRestore, type Program } from '../postgres/programs.ts';
 import { type RowContext, readRowContexts } from '../postgres/row-context.ts';
 import { translateDatabaseError } from '../postgres/server-error.ts';
+import { readLoad } from '../postgres/server-load.ts';
 import { answerLimitMs, type ServerWatch } from '../postgres/server-watch.ts';
 import { requireSameNames, type SourceSnapshot, takeSnapshot } from '../postgres/source-snapshot.ts';
 import {
@@ -58,6 +59,7 @@ import type { Traffic } from '../storage/counting-storage.ts';
 import { type OpenedStorage, openStorage } from '../storage/open-storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
 import { firstVersionWithTidRangeScan, planCopies } from './create/copy-plan.ts';
+import { LoadLimit } from './create/load-limit.ts';
 import { isComparable, type Parent, parseSnapshot, reasonAgainst } from './create/parent.ts';
 import {
   type EarlierTable,
@@ -74,7 +76,7 @@ import {
 import { expectSpace, requireSpace } from './create/require-space.ts';
 import { storeSchemaArchive } from './create/schema-archive.ts';
 import type { OperationEvent, RunOptions } from './events.ts';
-import { durationLimits, jobsLimits, requireInteger } from './option-check.ts';
+import { durationLimits, jobsLimits, maxLoadLimits, requireInteger } from './option-check.ts';
 import { replicate, requireOtherPlace } from './replicate-backups.ts';
 import { rowTextSettings } from './row-text-settings.ts';
 import { readRanges, storeRanges } from './table-index.ts';
@@ -116,6 +118,8 @@ export interface CreateBackupOptions extends RunOptions {
   lockTimeoutMs?: number;
   /** How long another session may wait on this backup's locks before the backup gives way. Default 30,000. */
   maxBlockingMs?: number;
+  /** While more sessions of others are active, fewer workers read, down to one. Without it the load is not looked at. */
+  maxLoad?: number | undefined;
   /** Store password hashes of roles too; needs a superuser. */
   rolePasswords?: boolean;
   /** Keep table names out of the public metadata. */
@@ -159,6 +163,8 @@ export interface CreateBackupResult {
   globals: { included: boolean; reason?: string };
   /** ISO 8601; `null` without a lock. */
   lockedUntil: string | null;
+  /** For how long fewer workers than all have been reading, because of `maxLoad`. */
+  heldBackMs: number;
   /** What was taken over from earlier backups, and what was read. */
   incremental: IncrementalFacts;
   /** Why earlier backups may be wrong: what was read does not follow from them. Empty when all is well. */
@@ -202,6 +208,7 @@ export async function createBackup(options: CreateBackupOptions): Promise<Create
   requireInteger('compressionLevel', options.compressionLevel, { min: 1, max: 19 });
   requireInteger('lockTimeoutMs', options.lockTimeoutMs, durationLimits);
   requireInteger('maxBlockingMs', options.maxBlockingMs, durationLimits);
+  requireInteger('maxLoad', options.maxLoad, maxLoadLimits);
   requireInteger('lockForMs', options.lockForMs, lockLimits);
   if (options.full && options.verifyIncremental) {
     throw new PgkeepError('OPTION_INVALID', 'nothing is built on an earlier backup that could be compared', {
@@ -348,6 +355,10 @@ class Run {
   readonly #signal: AbortSignal;
   readonly #warnings: string[] = [];
   readonly #mismatches: string[] = [];
+  /** --max-load. */
+  readonly #limit: LoadLimit;
+  /** What was told last. */
+  #progress = { doneBytes: 0, totalBytes: 0, rows: 0 };
   /** Holds locks and snapshot in a transaction; nothing else runs on it while workers read. */
   #leader: pg.Client | undefined;
   /** For looking at locks, outside the leader's transaction. */
@@ -367,6 +378,11 @@ class Run {
       excludeTables: options.excludeTables ?? [],
       excludeTableData: options.excludeTableData ?? [],
     };
+    this.#limit = new LoadLimit({
+      maxLoad: options.maxLoad,
+      onLook: () => this.#showProgress(),
+      onWarning: (message, hint) => this.#warn(message, hint),
+    });
     this.#id = newBackupId(this.#startedAt);
     this.#applicationName = `pgkeep ${this.#id}`;
     this.#signal =
@@ -547,13 +563,15 @@ class Run {
       'SELECT pg_catalog.pg_backend_pid() AS pid',
       'asking for the process id',
     );
-    this.#watcher = watchBlocking(
-      monitor,
-      row?.pid ?? '',
-      this.#applicationName,
-      this.#options.maxBlockingMs ?? defaults.maxBlockingMs,
-      answerLimitMs(this.#target),
-    );
+    this.#watcher = watchBlocking(monitor, {
+      pid: row?.pid ?? '',
+      applicationName: this.#applicationName,
+      maxBlockingMs: this.#options.maxBlockingMs ?? defaults.maxBlockingMs,
+      answerWithinMs: answerLimitMs(this.#target),
+      beforeLook: async () => {
+        if (this.#limit.isLooking) this.#limit.look(await readLoad(monitor, this.#applicationName));
+      },
+    });
     this.#watcher.failure.catch(error => this.#failure.abort(error));
     const lockTimeoutMs = this.#options.lockTimeoutMs ?? defaults.lockTimeoutMs;
     const skip = this.#options.skipUnreadable ? { withRows: !this.#options.schemaOnly } : undefined;
@@ -701,6 +719,7 @@ class Run {
       );
     }
     this.#emit({ type: 'phase', phase: 'data', detail: `${read.length} tables` });
+    this.#progress = { doneBytes: 0, totalBytes, rows: 0 };
     const archive = storeSchemaArchive({
       program: server.pgDump,
       env: { ...programEnvironment(this.#target, this.#environment), PGAPPNAME: this.#applicationName },
@@ -739,8 +758,12 @@ class Run {
       key,
       level: this.#options.compressionLevel ?? defaults.compressionLevel,
       jobs: this.#options.jobs ?? defaults.jobs,
+      limit: this.#limit,
       signal: this.#signal,
-      onProgress: (doneBytes, count) => this.#emit({ type: 'progress', doneBytes, totalBytes, rows: count }),
+      onProgress: (doneBytes, count) => {
+        this.#progress = { doneBytes, totalBytes, rows: count };
+        this.#showProgress();
+      },
     });
     const [storedArchive, { ranges, shares }] = await this.#together(archive, rows);
     const rangePages = plan.tables.map(table => table.rangePages);
@@ -772,6 +795,9 @@ class Run {
 
   /** Reads everything, without the earlier backup, when what is there does not follow from it. */
   async #readRows(options: ReadTablesOptions): ReturnType<typeof readTables> {
+    if (this.#options.maxLoad !== undefined && options.jobs === 1) {
+      this.#warn('one worker reads however busy the server is', '--max-load has an effect from --jobs 2 on');
+    }
     try {
       const read = await readTables(options);
       this.#mismatches.push(...read.mismatches);
@@ -780,7 +806,9 @@ class Run {
       if (!(error instanceof PgkeepError) || error.code !== 'INCREMENTAL_MISMATCH') throw error;
       this.#mismatches.push(error.message);
       this.#warn(`${error.message}: everything is read again`, error.hint);
-      return readTables({ ...options, earlier: undefined });
+      return await readTables({ ...options, earlier: undefined });
+    } finally {
+      this.#limit.end();
     }
   }
 
@@ -1058,6 +1086,7 @@ class Run {
           ? { included: false, reason: manifest.globals.missing }
           : { included: true },
       lockedUntil: this.#lock?.until.toISOString() ?? null,
+      heldBackMs: this.#limit.heldBackMs,
       incremental: manifest.incremental,
       mismatches: this.#mismatches,
       replica: null,
@@ -1075,6 +1104,11 @@ class Run {
   #warn(message: string, hint?: string): void {
     this.#warnings.push(message);
     this.#emit(hint === undefined ? { type: 'warning', message } : { type: 'warning', message, hint });
+  }
+
+  #showProgress(): void {
+    const { heldBack } = this.#limit;
+    this.#emit({ type: 'progress', ...this.#progress, ...(heldBack && { heldBack }) });
   }
 
   #emit(event: OperationEvent): void {

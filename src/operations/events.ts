@@ -29,8 +29,17 @@ export type Phase =
 export type OperationEvent =
   | { type: 'phase'; phase: Phase; detail?: string }
   /** Bytes done and expected: of COPY text (an estimate from relation sizes on create; exact on restore), of objects on replicate. */
-  | { type: 'progress'; doneBytes: number; totalBytes: number; rows: number }
+  | { type: 'progress'; doneBytes: number; totalBytes: number; rows: number; heldBack?: HeldBack }
   | { type: 'warning'; message: string; hint?: string };
+
+/** Fewer workers than all read, because others keep the server busy. */
+export interface HeldBack {
+  /** How many may read, of how many. */
+  workers: number;
+  jobs: number;
+  /** Sessions of others that ran a statement when it was last looked. */
+  activeSessions: number;
+}
 
 export interface RunOptions {
   /** Ends the run: children are killed, transactions rolled back, nothing half-made stays visible. */

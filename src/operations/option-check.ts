@@ -4,6 +4,7 @@ import { PgkeepError } from '../base/errors.ts';
 /** Limits of the options that several operations have. */
 export const jobsLimits = { min: 1, max: 64 };
 export const durationLimits = { min: 0, max: 2_147_483_647 };
+export const maxLoadLimits = { min: 0, max: Number.MAX_SAFE_INTEGER };
 
 /** @throws PgkeepError OPTION_INVALID when a number is given that is no integer within the limits. */
 export function requireInteger(

@@ -7,21 +7,26 @@ import { type ServerWatch, watch } from './server-watch.ts';
 
 const lookEveryMs = 1_000;
 
-/**
- * Watches until stopped.
- * @param pid the backend that holds the locks.
- * @param applicationName of the backup's own sessions, whose waiting does not count.
- * @param answerWithinMs how long the server may take to say who waits; a silent one counts as lost.
- */
+export interface WatchBlockingOptions {
+  /** The backend that holds the locks. */
+  pid: string;
+  /** Of the backup's own sessions, whose waiting does not count. */
+  applicationName: string;
+  maxBlockingMs: number;
+  /** How long the server may take to answer a look; a silent one counts as lost. */
+  answerWithinMs: number;
+  /** Comes before each look; what it throws is the failure. It may ask for something else on the same connection. */
+  beforeLook: () => Promise<void>;
+}
+
+/** Watches until stopped. */
 export function watchBlocking(
   client: pg.Client,
-  pid: string,
-  applicationName: string,
-  maxBlockingMs: number,
-  answerWithinMs: number,
+  { pid, applicationName, maxBlockingMs, answerWithinMs, beforeLook }: WatchBlockingOptions,
 ): ServerWatch {
   const since = new Map<string, number>();
   return watch(async () => {
+    await beforeLook();
     const waiting = await readWaiting(client, pid, applicationName);
     const now = Date.now();
     for (const key of since.keys()) if (!waiting.some(session => session.pid === key)) since.delete(key);

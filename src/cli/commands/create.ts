@@ -9,6 +9,7 @@ import {
 } from '../../operations/create-backup.ts';
 import { leftOutLabel } from '../../repository/manifest.ts';
 import { partText } from '../../repository/series.ts';
+import { lowerPriority } from '../cpu-priority.ts';
 import { readEncryptionKey } from '../encryption-key.ts';
 import { printJson } from '../output/json.ts';
 import { type Progress, startProgress } from '../output/progress.ts';
@@ -21,6 +22,7 @@ import { FailureAfterResult, type Invocation } from './command.ts';
 
 export async function run(invocation: Invocation<'create'>): Promise<void> {
   const { options, io } = invocation;
+  lowerPriority(options.nice, process.platform);
   const encryptionKey = readEncryptionKey(invocation);
   const progress = await startProgress(options.quiet, io);
   try {
@@ -73,6 +75,7 @@ function operationOptions(
     compressionLevel: options.compressionLevel,
     lockTimeoutMs: options.lockTimeoutMs,
     maxBlockingMs: options.maxBlockingMs,
+    maxLoad: options.maxLoad,
     rolePasswords: options.rolePasswords,
     privateMetadata: options.privateMetadata,
     full: options.full,
@@ -147,6 +150,11 @@ export function createdText(result: CreateBackupResult, style: Style, lockMode?:
   if (result.leftOut.length > 0) {
     lines.push(
       `left out: ${formatCount(result.leftOut.length)} (pgkeep show ${result.id} says what and why)`,
+    );
+  }
+  if (result.heldBackMs > 0) {
+    lines.push(
+      `held back for ${formatDuration(result.heldBackMs)}: fewer workers read while others kept the server busy`,
     );
   }
   if (result.replica?.copied) {

@@ -18,6 +18,7 @@ export async function run(invocation: Invocation<'doctor'>): Promise<void> {
     encryptionKey: () => readEncryptionKey(invocation),
     ...(options.encryption !== undefined && { encryption: options.encryption }),
     jobs: options.jobs,
+    maxLoad: options.maxLoad,
     programs: options.programs,
     files: filesInUse(invocation),
     signal,

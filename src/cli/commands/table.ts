@@ -12,6 +12,10 @@ export const commandTable: { readonly [C in CommandName]: Command<C> } = {
         "pgkeep create -T 'public.audit_*' --exclude-table-data public.sessions",
         'leave tables, or only their rows, out',
       ],
+      [
+        'pgkeep create --jobs 8 --max-load 10 --nice 10',
+        'fast, but with fewer workers while more than ten others are active',
+      ],
       ['pgkeep create --replicate-to s3://shop-backups/replica', 'and copy it to a second repository'],
       ['pgkeep create --lock-days 30', 'that nobody can delete for 30 days, in a bucket made for that'],
       ['pgkeep create --json', 'for scripts: the result as JSON on stdout'],

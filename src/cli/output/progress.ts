@@ -1,5 +1,5 @@
 // What a run is doing, on stderr: one redrawn line on a terminal, else a line per step and now and then one between.
-import { formatBytes, formatDuration } from '../../base/units.ts';
+import { formatBytes, formatDuration, formatQuantity } from '../../base/units.ts';
 import type { OperationEvent } from '../../operations/events.ts';
 import type { Io } from '../io.ts';
 import { phaseWords } from './phases.ts';
@@ -83,6 +83,12 @@ function progressWords(): (event: Exclude<OperationEvent, { type: 'warning' }>, 
       ...(rate === undefined ? [] : [`${formatBytes(rate)}/s`]),
       ...(remainingMs === undefined ? [] : [`${formatDuration(Math.max(1000, remainingMs))} left`]),
     ];
+    const { heldBack } = event;
+    if (heldBack !== undefined) {
+      facts.push(
+        `held back to ${heldBack.workers} of ${heldBack.jobs} workers by ${formatQuantity(heldBack.activeSessions, 'active session')}`,
+      );
+    }
     return `${step}: ${facts.join(', ')}`;
   };
 }

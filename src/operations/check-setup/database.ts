@@ -8,7 +8,7 @@ import { type DatabaseTarget, describeTarget, type Environment, readTarget } fro
 import { type Checklist, checkClock, clockSkewMs } from '../checklist.ts';
 import { checkPooling, detectPooling } from './pooler.ts';
 import { checkLargeObjects, checkRoles, checkSubscriptions, checkTables } from './privileges.ts';
-import { checkConnections, checkLocks, checkStandby, checkTimeLimits } from './server-settings.ts';
+import { checkConnections, checkLoad, checkLocks, checkStandby, checkTimeLimits } from './server-settings.ts';
 import { checkProgramsForServer } from './surroundings.ts';
 
 export interface DatabaseCheckOptions {
@@ -16,6 +16,7 @@ export interface DatabaseCheckOptions {
   environment: Environment;
   programs: string | undefined;
   jobs: number;
+  maxLoad: number | undefined;
   signal: AbortSignal | undefined;
 }
 
@@ -36,7 +37,7 @@ const oldestVersion = 13;
 const seeDatabase = 'check DATABASE_URL, or PGHOST, PGPORT, PGUSER and PGDATABASE';
 
 /** In order; what cannot be looked at is skipped by these names. */
-const behindConnection = [
+const namesBehindConnection = ({ maxLoad }: Pick<DatabaseCheckOptions, 'maxLoad'>) => [
   'tls',
   'server-version',
   'program-versions',
@@ -45,6 +46,7 @@ const behindConnection = [
   'standby',
   'time-limits',
   'connections',
+  ...(maxLoad === undefined ? [] : ['load']),
   'tables',
   'row-security',
   'locks',
@@ -58,12 +60,13 @@ export async function checkDatabase(
   list: Checklist,
   options: DatabaseCheckOptions,
 ): Promise<DatabaseFound | undefined> {
+  const behind = namesBehindConnection(options);
   let target: DatabaseTarget;
   try {
     target = readTarget(options.database, options.environment);
   } catch (error) {
     list.failWith('database', error, seeDatabase);
-    list.skip(behindConnection, 'it is not known which database is meant');
+    list.skip(behind, 'it is not known which database is meant');
     return undefined;
   }
   target.connectTimeoutSeconds = Math.min(target.connectTimeoutSeconds, maxConnectSeconds);
@@ -74,7 +77,7 @@ export async function checkDatabase(
     client = await openClient(target, { applicationName, signal });
   } catch (error) {
     list.failWith('database', error, seeDatabase);
-    list.skip(behindConnection, 'there is no connection to the database');
+    list.skip(behind, 'there is no connection to the database');
     return { name: target.database, sizeBytes: undefined, server: undefined };
   }
   try {
@@ -110,7 +113,7 @@ class Behind {
 
   /** @returns the size of the database, where the role may ask for it, and which server it is on. */
   async check(): Promise<Pick<DatabaseFound, 'sizeBytes' | 'server'>> {
-    const { jobs, programs, environment } = this.#options;
+    const { jobs, maxLoad, programs, environment } = this.#options;
     const list = this.#list;
     const client = this.#client;
     const role = this.#target.user;
@@ -129,7 +132,7 @@ class Behind {
     });
     const server = facts;
     if (server === undefined || server.versionNumber < oldestVersion * 10000) {
-      list.skip(behindConnection.slice(2), 'the server is not of a supported version');
+      list.skip(namesBehindConnection(this.#options).slice(2), 'the server is not of a supported version');
       return { sizeBytes, server: server?.systemIdentifier };
     }
     const { versionNumber, systemIdentifier } = server;
@@ -139,6 +142,9 @@ class Behind {
     await this.#step(['standby'], () => checkStandby(list, client, server.isStandby));
     await this.#step(['time-limits'], () => checkTimeLimits(list, client, role));
     await this.#step(['connections'], () => checkConnections(list, client, jobs, applicationName));
+    if (maxLoad !== undefined) {
+      await this.#step(['load'], () => checkLoad(list, client, maxLoad, role, applicationName));
+    }
     await this.#step(['tables', 'row-security', 'locks'], async () => {
       const everything = {
         schemas: [],

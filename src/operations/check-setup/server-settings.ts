@@ -4,6 +4,7 @@ import { formatDuration, formatQuantity } from '../../base/units.ts';
 import type { Relation } from '../../postgres/catalog.ts';
 import { queryRows } from '../../postgres/client.ts';
 import { quoteName } from '../../postgres/identifiers.ts';
+import { readLoad } from '../../postgres/server-load.ts';
 import type { Checklist } from '../checklist.ts';
 
 const timeLimits = [
@@ -111,6 +112,39 @@ export async function checkConnections(
       `${Math.max(0, left)} connections are left (${limit}), and a backup with ${jobs} jobs opens ${needed}`,
       'lower --jobs, or raise that limit',
     );
+}
+
+/** Whether --max-load sees what it is to count. @param applicationName of our own sessions, which do not count. */
+export async function checkLoad(
+  list: Checklist,
+  client: pg.Client,
+  maxLoad: number,
+  role: string,
+  applicationName: string,
+): Promise<void> {
+  // As the view itself asks; until PostgreSQL 14 a membership without its inheritance was enough.
+  const [row] = await queryRows(
+    client,
+    `SELECT pg_catalog.pg_has_role('pg_read_all_stats',
+       CASE WHEN current_setting('server_version_num')::int < 150000 THEN 'MEMBER' ELSE 'USAGE' END) AS sees`,
+    'asking what the role sees of other sessions',
+  );
+  const { active, hidden } = await readLoad(client, applicationName);
+  if (row?.sees !== 't') {
+    list.warn(
+      'load',
+      `the role ${role} does not see whether sessions of other roles are active: --max-load ${maxLoad} does not count them`,
+      `GRANT pg_read_all_stats TO ${quoteName(role)}`,
+    );
+  } else if (hidden > 0) {
+    list.warn(
+      'load',
+      `track_activities is off in ${formatQuantity(hidden, 'other session')}, which --max-load ${maxLoad} does not count`,
+      'ALTER SYSTEM SET track_activities = on; then SELECT pg_reload_conf(); and see that no role or database has it off',
+    );
+  } else {
+    list.ok('load', `${formatQuantity(active, 'other session')} active now (--max-load ${maxLoad})`);
+  }
 }
 
 export interface LockFacts {

@@ -29,6 +29,7 @@ import {
   youngSql,
 } from './copy-plan.ts';
 import { BinaryRow, CtidSink } from './copy-sinks.ts';
+import { Turn } from './load-limit.ts';
 import { compareRange, ctidAt, ctidBytes, ctidText, listCtids } from './range-change.ts';
 import { BufferPool, SegmentCutter } from './segment-cutter.ts';
 
@@ -43,6 +44,8 @@ export interface CopyWorkerData {
   isVerified: boolean;
   /** One counter for all workers: the next item of the plan. */
   nextItem: SharedArrayBuffer;
+  /** Which workers may take one. */
+  turns: SharedArrayBuffer;
   secret: Uint8Array;
   key: { id: string; bytes: Uint8Array } | null;
   level: number;
@@ -110,6 +113,8 @@ const maxPuts = 4;
 /** Items whose COPYs are sent ahead, so that the server never waits for a round trip. */
 const sentAhead = 2;
 const lockTimeoutMs = 2_000;
+/** How often a worker that is held back looks whether it may go on. */
+const heldBackMs = 100;
 /** Results that wait for their small parts to be stored. */
 const maxPending = 512;
 /** After so many deltas the next one is made against the base, and replaces them. */
@@ -125,6 +130,7 @@ class Reader {
   readonly #secret: Buffer;
   readonly #key: DataKey | null;
   readonly #nextItem: Int32Array;
+  readonly #turn: Turn;
   readonly #again: number[] = [];
   readonly #putWaiters: (() => void)[] = [];
   readonly #segments: SegmentReader;
@@ -146,6 +152,7 @@ class Reader {
     this.#secret = asBuffer(data.secret);
     this.#key = data.key && { id: data.key.id, bytes: asBuffer(data.key.bytes) };
     this.#nextItem = new Int32Array(data.nextItem);
+    this.#turn = new Turn(data.turns);
     let congested = 0;
     const onCongested = (isCongested: boolean) => {
       congested += isCongested ? 1 : -1;
@@ -169,6 +176,8 @@ class Reader {
     const underWay: { item: number; ended: Promise<void> }[] = [];
     for (;;) {
       while (underWay.length < sentAhead) {
+        if (this.#isHeldBack && underWay.length > 0) break;
+        while (this.#isHeldBack) await sleep(heldBackMs);
         const item = this.#take();
         if (item === undefined) break;
         const ended = this.#readItem(item);
@@ -194,6 +203,11 @@ class Reader {
     }
     this.#small.close();
     await Promise.all(this.#results);
+  }
+
+  /** Once nothing is left to take there is nothing to wait for: others may be active for ever. */
+  get #isHeldBack(): boolean {
+    return this.#turn.isHeldBack && Atomics.load(this.#nextItem, 0) < this.#data.plan.items;
   }
 
   #take(): number | undefined {

@@ -12,6 +12,7 @@ import { toThread } from '../thread-target.ts';
 import { runWorkers } from '../worker-pool.ts';
 import { type CopyPlan, tasksOf } from './copy-plan.ts';
 import type { CopyHost, CopyWorkerData, RangeReference, TaskResult } from './copy-worker.ts';
+import type { LoadLimit } from './load-limit.ts';
 
 export interface ReadTablesOptions {
   target: DatabaseTarget;
@@ -27,6 +28,8 @@ export interface ReadTablesOptions {
   key: DataKey | null;
   level: number;
   jobs: number;
+  /** Holds workers back, when it is told of the server's load. */
+  limit: LoadLimit;
   signal: AbortSignal;
   /** What the earlier backup has of a range cannot be read: it is read from the database. */
   onUnreadable: (message: string) => void;
@@ -106,6 +109,7 @@ export async function readTables(
       }
     },
   };
+  const workers = Math.min(options.jobs, plan.items);
   const workerData: CopyWorkerData = {
     target: toThread(options.target),
     applicationName: options.applicationName,
@@ -114,11 +118,11 @@ export async function readTables(
     hasParent: options.earlier !== undefined,
     isVerified: options.isVerified,
     nextItem: new SharedArrayBuffer(4),
+    turns: options.limit.begin(workers),
     secret: repository.secret,
     key,
     level: options.level,
   };
-  const workers = Math.min(options.jobs, plan.items);
   if (workers > 0) {
     const ahead = lookAhead(store, earlierSegments(plan, earlierRange));
     try {

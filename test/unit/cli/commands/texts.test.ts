@@ -37,6 +37,7 @@ const created: CreateBackupResult = {
   globals: { included: true },
   replica: null,
   lockedUntil: null,
+  heldBackMs: 0,
   incremental: {
     parent: null,
     fullReadAt: '2022-01-20T13:20:00.000Z',
@@ -69,6 +70,12 @@ const metadata: BackupMetadata = {
   reason: null,
   complete: true,
 };
+
+test('the summary of a backup that was held back', () => {
+  expect(createdText({ ...created, heldBackMs: 95_000 }, plain)).toContain(
+    '\nheld back for 1 min 35 s: fewer workers read while others kept the server busy\n',
+  );
+});
 
 test('the summary of a backup', () => {
   expect(createdText(created, plain)).toMatchInlineSnapshot(`

@@ -59,6 +59,14 @@ copying the rows: 120 MiB, 4.00 MiB/s
   });
 });
 
+test('that a run is held back stands behind how far it is', async () => {
+  const io = testIo({ now: () => 0 });
+  const shown = await startProgress(false, io);
+  const heldBack = { workers: 1, jobs: 4, activeSessions: 9 };
+  shown.onEvent({ type: 'progress', doneBytes: 0, totalBytes: mebibyte, rows: 0, heldBack });
+  expect(io.err()).toMatch(/ of about 1\.00 MiB, held back to 1 of 4 workers by 9 active sessions\n$/);
+});
+
 test('on a terminal one line is redrawn, and warnings stand', async () => {
   const text = await showRun({ isTTY: true, env: { NO_COLOR: '1', TERM: 'xterm' } });
   expect(text).toContain('warning: roles were not read\n  hint: connect as a superuser\n');
