@@ -9,8 +9,8 @@ export interface ServerLoad {
   hidden: number;
 }
 
-/** @param applicationName of our own sessions, which do not count. */
-export async function readLoad(client: pg.Client, applicationName: string): Promise<ServerLoad> {
+/** @param ownName what the application_name of our own sessions begins with; they do not count. */
+export async function readLoad(client: pg.Client, ownName: string): Promise<ServerLoad> {
   // What runs for the server itself has no user or no database. Of a session that may not be looked at these two are
   // shown, and neither its state nor its kind.
   const [row] = await queryRows(
@@ -18,7 +18,7 @@ export async function readLoad(client: pg.Client, applicationName: string): Prom
     `SELECT count(*) FILTER (WHERE state = 'active' AND backend_type = 'client backend') AS active,
        count(*) FILTER (WHERE backend_type IS NULL OR state = 'disabled' AND backend_type = 'client backend') AS hidden
      FROM pg_catalog.pg_stat_activity
-     WHERE usesysid IS NOT NULL AND datid IS NOT NULL AND application_name IS DISTINCT FROM '${applicationName}'`,
+     WHERE usesysid IS NOT NULL AND datid IS NOT NULL AND NOT starts_with(application_name, '${ownName}')`,
     'looking how busy the server is',
   );
   return { active: Number(row?.active), hidden: Number(row?.hidden) };
