@@ -2,6 +2,7 @@
 
 import { chmodSync, mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type CheckSetupOptions, checkSetup } from '../../src/operations/check-setup.ts';
 import { probeName } from '../../src/repository/layout.ts';
@@ -216,6 +217,15 @@ describe('the role', () => {
       status: 'failure',
       message: "3 connections are left (the role's CONNECTION LIMIT 3), and a backup with 2 jobs opens 5",
     });
+  });
+
+  test('is told how many connections are left, also where it may not look at those of others', async () => {
+    await psql(server, 'shop', 'CREATE ROLE blind LOGIN');
+    const others = Array.from({ length: 4 }, () => new pg.Client(server.url('shop')));
+    await Promise.all(others.map(other => other.connect()));
+    const { connections } = await check({ database: server.url('shop', 'blind') });
+    await Promise.all(others.map(other => other.end()));
+    expect(Number.parseInt(connections?.message ?? '', 10)).toBeLessThanOrEqual(20 - 3 - others.length);
   });
 
   test('is warned of subscriptions that only a superuser can back up', async () => {

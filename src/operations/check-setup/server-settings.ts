@@ -81,10 +81,12 @@ export async function checkConnections(
   jobs: number,
   applicationName: string,
 ): Promise<void> {
+  // The kind of a session is hidden from a role that may not look at it; what runs for the server has no user.
   const [row] = await queryRows(
     client,
     `WITH others AS (SELECT usename, datname FROM pg_catalog.pg_stat_activity
-                     WHERE backend_type = 'client backend' AND application_name IS DISTINCT FROM '${applicationName}')
+                     WHERE coalesce(backend_type, 'client backend') = 'client backend' AND usesysid IS NOT NULL
+                       AND application_name IS DISTINCT FROM '${applicationName}')
      SELECT current_setting('max_connections') AS max,
        current_setting('superuser_reserved_connections')::int + coalesce(current_setting('reserved_connections', true)::int, 0) AS reserved,
        (SELECT count(*) FROM others) AS used,
