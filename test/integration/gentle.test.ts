@@ -19,7 +19,7 @@ import { type ProxyOptions, startTcpProxy } from '../support/tcp-proxy.ts';
 import { makeTempFolder, type TempFolder } from '../support/temp-folder.ts';
 
 /** Each is one item of work: beyond the size of tables that share segments, with few rows on many pages. */
-const tables = 40;
+const tables = 24;
 const slow = 50_000;
 
 let server: Server;
@@ -40,14 +40,17 @@ afterAll(async () => {
   await server[Symbol.asyncDispose]();
 });
 
+let groups = 0;
+
 /** Sessions of another role, in another database, that run a statement until they are ended. */
 async function busySessions(
   count: number,
   before = 'SELECT 1',
 ): Promise<AsyncDisposable & { end(): Promise<void> }> {
+  const name = `busy ${++groups}`;
   const sessions = await Promise.all(
     Array.from({ length: count }, async () => {
-      const session = new pg.Client({ connectionString: server.url('postgres'), application_name: 'busy' });
+      const session = new pg.Client({ connectionString: server.url('postgres'), application_name: name });
       session.on('error', () => undefined);
       await session.connect();
       await session.query(before);
@@ -59,11 +62,11 @@ async function busySessions(
     await psql(
       server,
       'postgres',
-      "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'busy'",
+      `SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = '${name}'`,
     );
     await Promise.all(sessions.map(session => session.end().catch(() => undefined)));
   };
-  const waiting = `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'busy' AND wait_event = 'PgSleep'`;
+  const waiting = `SELECT count(*) FROM pg_stat_activity WHERE application_name = '${name}' AND wait_event = 'PgSleep'`;
   await waitFor(
     'the sessions to be busy',
     async () => (await psql(server, 'postgres', waiting)).trim() === String(count),
@@ -103,7 +106,7 @@ async function expectRestores(repository: TempFolder): Promise<void> {
   await server.dropDatabase('restored');
 }
 
-/** How many tables each session has read since the log had so many characters, least first. */
+/** How many tables each session has read since the log had so many characters. */
 function copiesBySession(logBefore: number): number[] {
   const copies = server
     .log()
@@ -111,7 +114,7 @@ function copiesBySession(logBefore: number): number[] {
     .matchAll(/^(\d+) keeper LOG: {2}statement: COPY \(SELECT "id"/gm);
   const counts = new Map<string, number>();
   for (const [, pid = ''] of copies) counts.set(pid, (counts.get(pid) ?? 0) + 1);
-  return [...counts.values()].sort((a, b) => a - b);
+  return [...counts.values()];
 }
 
 /** The report of doctor on what --max-load counts. */
@@ -142,13 +145,12 @@ describe('a role that does not see what sessions of others do', () => {
     expect(warnings).toEqual([warning]);
     expect(result).toMatchObject({ warnings: [warning], heldBackMs: 0 });
     expect(readers).toEqual(['all']);
-    await expectRestores(repository);
     expect(await checkLoad(0)).toEqual({
       name: 'load',
       status: 'warning',
       message:
         'the role keeper does not see whether sessions of other roles are active: --max-load 0 does not count them',
-      remedy: 'GRANT pg_read_all_stats TO keeper',
+      remedy: 'GRANT pg_read_all_stats TO "keeper"',
     });
     expect(await checkLoad(undefined)).toBeUndefined();
   });
@@ -200,9 +202,9 @@ describe('a role that sees them', () => {
     );
     expect(readers).toEqual(['all', 1]);
     expect(result.heldBackMs).toBeGreaterThan(0);
-    const [held = 0, other = 0] = copiesBySession(logBefore);
-    expect(held + other).toBe(tables);
-    expect(held).toBeLessThan(other / 2);
+    const copies = copiesBySession(logBefore);
+    expect(copies.reduce((sum, count) => sum + count, 0)).toBe(tables);
+    expect(Math.max(...copies)).toBeGreaterThan((2 / 3) * tables);
     await expectRestores(repository);
   });
 
@@ -223,7 +225,8 @@ describe('--nice', () => {
 
   it('lowers the priority of pgkeep, all its threads and pg_dump, and of no other', async () => {
     await using repository = makeTempFolder('repository');
-    await using proxy = await startTcpProxy(server.port, { bytesPerSecond: 400_000 });
+    const pace: ProxyOptions = { bytesPerSecond: 200_000 };
+    await using proxy = await startTcpProxy(server.port, pace);
     const run = startPgkeep(['create', '--nice', '7', '--repository', repository.path], {
       env: {
         DATABASE_URL: proxy.through(server.url('shop')),
@@ -243,6 +246,7 @@ describe('--nice', () => {
     expect(dump.command).toContain('pg_dump');
     expect(niceOf(`/proc/${dump.pid}`)).toBe(7);
     expect(niceOf('/proc/self')).not.toBe(7);
+    delete pace.bytesPerSecond;
     expect(await run.ended).toMatchObject({ exitCode: 0 });
     await expectRestores(repository);
   });
