@@ -26,7 +26,7 @@ export interface BackupMetadata {
   version: string;
   type: 'database';
   database: string;
-  /** The system identifier of the server; `null` where it does not tell. Missing from the first backups. */
+  /** The system identifier of the server; `null` where it does not tell. Missing when somebody changed it. */
   server?: string | null;
   /** Missing when nothing was left out by choice. */
   part?: Part;

@@ -14,7 +14,7 @@ export interface Part {
 /** What says which series a backup belongs to. */
 export interface SeriesMember {
   database: string;
-  /** The system identifier; `null` where the server does not tell it. Missing from the first backups. */
+  /** The system identifier; `null` where the server does not tell it. Missing from metadata that somebody changed. */
   server?: string | null;
   /** Missing when the backup is of the whole database. */
   part?: Part;

@@ -90,6 +90,7 @@ export function sampleMetadata(
     version: 'test',
     type: 'database',
     database: manifest.database.name,
+    server: manifest.server.systemIdentifier,
     tableCount: manifest.tables.length,
     recordCount: manifest.tables.reduce((sum, table) => sum + table.rows, 0),
     ...object,
