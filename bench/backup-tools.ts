@@ -10,29 +10,18 @@ import { makeTempFolder } from '../test/support/temp-folder.ts';
 import type { Tools } from './install-tools.ts';
 import { measure, type Program } from './measure.ts';
 import {
+  type BackupTool,
   type Bench,
   environment,
   jobs,
   type Outcome,
   pgkeep,
+  pipeline,
   remove,
   settle,
   sizeOf,
   sources,
 } from './steps.ts';
-
-export interface BackupTool {
-  name: 'pgkeep' | 'restic' | 'borg' | 'incr' | 'block-incr';
-  title: string;
-  /** Makes its store anew, empty. */
-  empty(): Promise<void>;
-  /** What makes a backup of everything, or the next one that builds on those before. */
-  program(isFirst: boolean): Program;
-  /** Folder that holds its backups. */
-  store: string;
-  /** Of that, what is there for the backup as a whole rather than for its contents. */
-  manifests?: string;
-}
 
 /** Has a tool make a backup. @throws Error with the tool's last words. */
 export async function takeBackup(bench: Bench, tool: BackupTool, isFirst: boolean): Promise<Outcome> {
@@ -52,12 +41,13 @@ export async function takeBackup(bench: Bench, tool: BackupTool, isFirst: boolea
 /** What the server has to be started with for pgBackRest: a setting that no backup but its own has a use for. */
 export const archiveSettings = { archive_mode: 'on' } as const;
 
-/** Lets go what a server writes into its log before {@link makeBackupTools}: the data are not made to be archived. */
-export async function archiveNothing({ server }: Bench): Promise<void> {
-  await archiveBy(server, '/bin/true');
+/** Has the server archive its log for a tool that wants it, and from then on let it go for any other. */
+export async function archiveFor({ server }: Bench, tool?: BackupTool): Promise<void> {
+  const command = tool?.archiveCommand ?? '/bin/true';
+  await psql(server, 'postgres', `ALTER SYSTEM SET archive_command = '${command}'; SELECT pg_reload_conf()`);
 }
 
-/** Sets up the tools in the bench's folder; from then on the server archives its log for pgBackRest. */
+/** Sets up the tools in the bench's folder. */
 export async function makeBackupTools(bench: Bench, tools: Tools): Promise<BackupTool[]> {
   return [
     pgkeepTool(bench),
@@ -86,10 +76,11 @@ function restic(bench: Bench, tools: Tools): BackupTool {
     RESTIC_PASSWORD: bench.key,
     RESTIC_CACHE_DIR: join(bench.folder, 'tools/restic-cache'),
   };
-  const { program } = tools.restic;
+  const { program, version } = tools.restic;
   return {
     name: 'restic',
     title: '`pg_dump -Fp \\| restic backup --stdin`',
+    version,
     empty: async () => {
       await remove(bench, 'tools/restic');
       await remove(bench, 'tools/restic-cache');
@@ -97,6 +88,7 @@ function restic(bench: Bench, tools: Tools): BackupTool {
     },
     program: () =>
       dumpInto(bench, env, [program, 'backup', '--quiet', '--stdin', '--stdin-filename', 'dump.sql']),
+    dump: { command: program, args: ['dump', '--quiet', 'latest', 'dump.sql'], env },
     store,
   };
 }
@@ -109,11 +101,12 @@ function borg(bench: Bench, tools: Tools): BackupTool {
     BORG_PASSPHRASE: bench.key,
     BORG_BASE_DIR: join(bench.folder, 'tools/borg-base'),
   };
-  const { program } = tools.borg;
+  const { program, version } = tools.borg;
   const archive = '::dump-{utcnow:%Y%m%dT%H%M%S.%f}';
   return {
     name: 'borg',
     title: '`pg_dump -Fp \\| borg create --compression zstd,3`',
+    version,
     empty: async () => {
       await remove(bench, 'tools/borg');
       await remove(bench, 'tools/borg-base');
@@ -162,7 +155,7 @@ async function pgbackrest(bench: Bench, tools: Tools): Promise<BackupTool[]> {
   const { uid, gid } = account.ids;
   if (uid !== undefined && gid !== undefined) await chown(configuration, uid, gid);
 
-  const { program } = tools.pgbackrest;
+  const { program, version } = tools.pgbackrest;
   const words = [`--config=${configuration}`, '--stanza=bench'];
   const command = (...args: string[]): Program => ({
     command: program,
@@ -171,11 +164,10 @@ async function pgbackrest(bench: Bench, tools: Tools): Promise<BackupTool[]> {
     ids: account.ids,
   });
   await run(bench, command('stanza-create'));
-  await archiveBy(server, `${program} ${words.join(' ')} archive-push %p`);
-
   const tool = (number: number, name: 'incr' | 'block-incr', title: string): BackupTool => ({
     name,
     title,
+    version,
     empty: async () => {
       // Whatever the server hands over while the repository is gone would be tried again only after a minute.
       await waitForArchive(server);
@@ -184,15 +176,12 @@ async function pgbackrest(bench: Bench, tools: Tools): Promise<BackupTool[]> {
     },
     program: isFirst => command(`--repo=${number}`, `--type=${isFirst ? 'full' : 'incr'}`, 'backup'),
     store: join(repository(number), 'backup'),
+    archiveCommand: `${program} ${words.join(' ')} archive-push %p`,
   });
   return [
     tool(1, 'incr', 'pgBackRest `--type=incr`'),
     tool(2, 'block-incr', 'pgBackRest `--type=incr`, `repo-block=y`'),
   ];
-}
-
-async function archiveBy(server: Bench['server'], command: string): Promise<void> {
-  await psql(server, 'postgres', `ALTER SYSTEM SET archive_command = '${command}'; SELECT pg_reload_conf()`);
 }
 
 /** Waits until the server has handed over the whole of its log, so that no backup waits for what came before it. */
@@ -204,9 +193,8 @@ async function waitForArchive(server: Bench['server']): Promise<void> {
 
 /** A pipe from pg_dump, which fails when either end does. */
 export function dumpInto(bench: Bench, env: Program['env'], command: readonly string[]): Program {
-  const dump = [join(bench.server.binDir, 'pg_dump'), bench.server.url(sources.data)];
-  const args = ['-c', 'set -o pipefail; source=$1; shift; "$0" -Fp "$source" | "$@"', ...dump, ...command];
-  return { command: '/bin/bash', args, env };
+  const source = bench.server.url(sources.data);
+  return pipeline([[join(bench.server.binDir, 'pg_dump'), '-Fp', source], command], env);
 }
 
 export async function run({ server }: Bench, program: Program): Promise<void> {

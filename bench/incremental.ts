@@ -3,11 +3,20 @@
 // the changes, which happen once for all of them; who goes first rotates from round to round.
 
 import { join } from 'node:path';
-import { type BackupTool, takeBackup } from './backup-tools.ts';
+import { takeBackup } from './backup-tools.ts';
 import { changeClustered, changeDay, changeLittle, changeScattered } from './changes.ts';
 import type { StepResult } from './report.ts';
 import { runStep, say } from './run-step.ts';
-import { type Bench, create, remove, restore, restoreProgram, type Step, sources } from './steps.ts';
+import {
+  type BackupTool,
+  type Bench,
+  create,
+  remove,
+  restore,
+  restoreProgram,
+  type Step,
+  sources,
+} from './steps.ts';
 
 /** What can be measured by itself. */
 export const incrementalParts = ['changes', 'week', 'history'] as const;

@@ -3,7 +3,7 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 
 export interface Cost {
@@ -22,6 +22,8 @@ export interface Program {
   env: Readonly<Record<string, string>>;
   /** The account to run as, for a program that must not be root. */
   ids?: { uid?: number; gid?: number };
+  /** The file that gets what it prints; without it, nobody does. */
+  output?: string;
 }
 
 /** Often enough for a curve that rises over seconds; more often would take time from a program that uses every core. */
@@ -31,7 +33,7 @@ const msPerTick = 10;
 const pageBytes = 4096;
 
 /**
- * Runs a program to its end, its output unread except for what it complains about. No other child of this process
+ * Runs a program to its end; only what it complains about is read meanwhile. No other child of this process
  * may end meanwhile: CPU is read off the sum over all ended children.
  * @param server process id of the postmaster whose CPU is counted.
  * @throws Error with the program's last words when it fails.
@@ -41,13 +43,15 @@ export async function measure(program: Program, server: number): Promise<Cost> {
   const serverBefore = serverCpuMs(server);
   const machineBefore = machineCpuMs();
   const started = performance.now();
+  const output = program.output === undefined ? undefined : openSync(program.output, 'w', 0o600);
   const child = spawn(program.command, program.args, {
     ...program.ids,
     env: program.env,
-    stdio: ['ignore', 'ignore', 'pipe'],
+    stdio: ['ignore', output ?? 'ignore', 'pipe'],
   });
+  if (output !== undefined) closeSync(output);
   let complaint = '';
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
     complaint = (complaint + text).slice(-2000);
   });
   let peakMemoryBytes = 0;

@@ -1,9 +1,7 @@
 // The results of the backups that follow others, as a part of the file of results.
 
-import type { BackupTool } from './backup-tools.ts';
 import { daysOfWeek, type StageName, stages } from './incremental.ts';
 import {
-  maxMemoryBytes,
   medianOutcome,
   megabytes,
   renderCosts,
@@ -12,10 +10,11 @@ import {
   type StepResult,
   verdict,
 } from './report.ts';
-import type { Outcome } from './steps.ts';
+import type { BackupTool, Outcome } from './steps.ts';
 
 const nothingBytes = 100e3;
 const slowerRestore = 1.2;
+const maxMemoryBytes = 350e6;
 
 export function renderIncrementalReport(
   circumstances: readonly string[],

@@ -11,7 +11,7 @@ import {
   verdict,
 } from './report.ts';
 import type { Outcome } from './steps.ts';
-import { oneTable, type StoreName, storageGroups } from './storages.ts';
+import { type StoreName, storageGroups, tablesAlone } from './storages.ts';
 
 const leastSpeed = 0.8;
 const mebibyte = 1024 * 1024;
@@ -62,7 +62,7 @@ function renderTargets(results: readonly StepResult[]): string {
       '',
     ]);
   }
-  for (const table of oneTable) {
+  for (const table of tablesAlone) {
     const stored = outcome(`alone ${table}`)?.storedBytes;
     const received = outcome(`table ${table}`)?.traffic?.receivedBytes;
     const isMeasured = stored !== undefined && received !== undefined;

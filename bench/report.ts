@@ -1,7 +1,9 @@
-// The results as Markdown: the targets beside what was measured, medians of every step, every single run.
+// The results as Markdown: medians of every step, and every single run.
 
+import type { Group } from './groups.ts';
 import type { Cost } from './measure.ts';
-import type { Outcome, StartUp, Step } from './steps.ts';
+import { limitSteps, physicalLimitMs } from './physical-limit.ts';
+import { jobs, type Outcome, type Step } from './steps.ts';
 
 export interface StepResult {
   step: Step;
@@ -11,92 +13,72 @@ export interface StepResult {
 }
 
 export interface Report {
+  group: Pick<Group, 'name' | 'title' | 'sections'>;
   /** Lines about date, machine, versions, data and settings. */
   circumstances: readonly string[];
   results: readonly StepResult[];
-  startUps: readonly StartUp[];
 }
 
-const groupTitles = {
-  backup: 'Backup',
-  restore: 'Restore',
-  'big row': 'A row with more than 200 MB of text',
-} as const;
-export const maxMemoryBytes = 350e6;
-const maxStartUpMs = 150;
-
-export function renderReport({ circumstances, results, startUps }: Report): string {
+/** A part about one group of `npm run bench`. */
+export function renderReport({ group, circumstances, results }: Report): string {
   const sections = [
-    '# Results of the benchmark',
-    'Written by `npm run bench`, which makes the data, runs the programs one after the other in each round, and takes\nmedians. One machine: read the times as ratios. MB are 1,000,000 bytes. Memory is the most that all processes of a\nrun held at one moment, what they share counted for each; CPU of the client is that of the program and its\nchildren, CPU of the server that of all its processes meanwhile.',
+    `## ${group.title}`,
+    `Written by \`npm run bench -- --only ${group.name}\`.`,
     circumstances.map(line => `- ${line}`).join('\n'),
-    '## Targets',
-    renderTargets(results, startUps),
   ];
-  for (const [group, title] of Object.entries(groupTitles)) {
-    const members = results.filter(({ step }) => step.group === group);
-    if (members.length > 0) sections.push(`## ${title}`, renderCosts(members));
+  for (const [name, title] of Object.entries(group.sections)) {
+    const members = results.filter(({ step }) => step.group === name);
+    if (members.length === 0) continue;
+    sections.push(`### ${title}`);
+    if (group.name === 'start-up') sections.push(renderStartUps(members));
+    else sections.push(renderCosts(members, [stored, sent, received]));
+    const limit = describeLimit(members);
+    if (limit !== undefined) sections.push(limit);
   }
-  if (startUps.length > 0) sections.push('## Start-up', renderStartUps(startUps));
-  sections.push('## Every run', renderRuns(results));
+  if (group.name !== 'start-up') sections.push('### Every run', renderRuns(results));
   return `${sections.join('\n\n')}\n`;
 }
 
-function renderTargets(results: readonly StepResult[], startUps: readonly StartUp[]): string {
-  const costs = new Map(results.map(result => [result.step.name, medianOutcome(result.outcomes)]));
-  const rows: string[][] = [];
-  const compare = (
-    what: string,
-    of: string,
-    to: string,
-    atLeast: number,
-    figure: (outcome: Outcome) => number | undefined,
-  ) => {
-    const [own, other] = [costs.get(of), costs.get(to)].map(outcome => outcome && figure(outcome));
-    const ratio = own === undefined || other === undefined ? undefined : other / own;
-    const measured = ratio === undefined ? 'not measured' : `${ratio.toFixed(2)}x`;
-    rows.push([what, `at least ${atLeast.toFixed(2)}x`, measured, verdict(ratio, value => value >= atLeast)]);
-  };
-  const wall = (outcome: Outcome) => outcome.wallMs;
-  const stored = (outcome: Outcome) => outcome.storedBytes;
-  compare('first backup, speed of `pg_dump -Fd -j2 -Z1`', 'create', 'dump-directory', 1.7, wall);
-  compare('first backup, speed of `pg_dump -Fc`', 'create', 'dump-custom', 4.5, wall);
-  compare('bytes of `pg_dump -Fd -j2 -Z1` to ours', 'create', 'dump-directory', 1, stored);
-  compare('bytes of `pg_dump -Fc` to ours', 'create', 'dump-custom', 1, stored);
-  compare('restore, speed of `pg_restore -j2`', 'restore', 'restore-directory', 1, wall);
-  for (const { step, outcomes } of results) {
-    if (!/^(big-row-)?(create|restore)$/.test(step.name)) continue;
-    const peak = outcomes.length === 0 ? undefined : Math.max(...outcomes.map(run => run.peakMemoryBytes));
-    rows.push([
-      `peak memory of any run, ${step.name}`,
-      `under ${megabytes(maxMemoryBytes)} MB`,
-      peak === undefined ? 'not measured' : `${megabytes(peak)} MB`,
-      verdict(peak, value => value < maxMemoryBytes),
-    ]);
-  }
-  for (const { title, wallMs, failure } of startUps) {
-    const time = failure === undefined ? median(wallMs) : undefined;
-    rows.push([
-      title,
-      `under ${maxStartUpMs} ms`,
-      time === undefined ? 'not measured' : `${time.toFixed(0)} ms`,
-      verdict(time, value => value < maxStartUpMs),
-    ]);
-  }
-  return renderTable(['', 'target', 'measured', 'met'], rows);
+function describeLimit(results: readonly StepResult[]): string | undefined {
+  const of = (name: string) => medianOutcome(results.find(({ step }) => step.name === name)?.outcomes ?? []);
+  const [copy, compression] = [of(limitSteps.copy), of(limitSteps.compression)];
+  if (copy === undefined || compression === undefined) return undefined;
+  const seconds = (ms: number) => `${(ms / 1000).toFixed(1)} s`;
+  return `The limit: ${seconds(copy.serverCpuMs)} of CPU of the server for the one and ${seconds(compression.clientCpuMs)} of zstd for the other, together on ${jobs} cores ${seconds(physicalLimitMs(copy, compression))}. Large tables are halved by ctid, so that both sessions are busy; zstd is ${jobs} threads over one file in the page cache. Encryption, hashing and storing are no part of it, nor is moving the text from the server to anybody.`;
 }
 
-export function renderCosts(results: readonly StepResult[]): string {
-  const rows = results.map(({ step, outcomes, failure }) => {
-    const outcome = medianOutcome(outcomes);
-    if (outcome === undefined) return [step.title, failure ?? 'not run', '', '', '', ''];
+/** A figure of an outcome, of which those that some steps do not have are left empty. */
+interface Column {
+  title: string;
+  bytes(outcome: Outcome): number | undefined;
+}
+
+const stored: Column = { title: 'stored MB', bytes: ({ storedBytes }) => storedBytes };
+/** What is written into a local folder is what was sent there; see the beginning of RESULTS.md. */
+const sent: Column = {
+  title: 'sent MB',
+  bytes: ({ storedBytes, traffic }) =>
+    storedBytes === undefined ? undefined : (traffic?.sentBytes ?? storedBytes),
+};
+const received: Column = { title: 'read MB', bytes: ({ traffic }) => traffic?.receivedBytes };
+
+/** @param columns those shown beside the costs, where any step has them. */
+export function renderCosts(results: readonly StepResult[], columns: readonly Column[] = [stored]): string {
+  const lines = results.map(result => ({ ...result, outcome: medianOutcome(result.outcomes) }));
+  const shown = columns.filter(({ bytes }) =>
+    lines.some(({ outcome }) => outcome !== undefined && bytes(outcome) !== undefined),
+  );
+  const head = ['', ...costColumns, ...shown.map(({ title }) => title)];
+  const rows = lines.map(({ step, failure, outcome }) => {
+    if (outcome === undefined) return [step.title, failure ?? 'not run', ...head.slice(2).map(() => '')];
+    const sizes = shown.map(({ bytes }) => bytes(outcome));
     return [
       failure === undefined ? step.title : `${step.title} (later failed: ${failure})`,
       ...renderCost(outcome),
-      outcome.storedBytes === undefined ? '' : megabytes(outcome.storedBytes),
+      ...sizes.map(size => (size === undefined ? '' : megabytes(size))),
     ];
   });
-  return renderTable(['', ...costColumns, 'stored MB'], rows);
+  return renderTable(head, rows);
 }
 
 export const costColumns = ['wall s', 'CPU s client', 'CPU s server', 'peak memory MB'];
@@ -106,11 +88,12 @@ export function renderCost(cost: Cost): string[] {
   return [...times, megabytes(cost.peakMemoryBytes)];
 }
 
-function renderStartUps(startUps: readonly StartUp[]): string {
-  const rows = startUps.map(({ title, wallMs, failure }) => {
-    if (failure !== undefined) return [title, failure, '', '', ''];
+function renderStartUps(results: readonly StepResult[]): string {
+  const rows = results.map(({ step, outcomes, failure }) => {
+    if (failure !== undefined) return [step.title, failure, '', '', ''];
+    const wallMs = outcomes.map(outcome => outcome.wallMs);
     const figures = [median(wallMs), Math.min(...wallMs), Math.max(...wallMs)];
-    return [title, ...figures.map(ms => ms.toFixed(0)), String(wallMs.length)];
+    return [step.title, ...figures.map(ms => ms.toFixed(0)), String(wallMs.length)];
   });
   return renderTable(['', 'median ms', 'least', 'most', 'runs'], rows);
 }
@@ -157,7 +140,7 @@ function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? 0) + upper) / 2;
 }
 
-export function verdict(value: number | undefined, isMet: (value: number) => boolean): string {
+export function verdict<T>(value: T | undefined, isMet: (value: T) => boolean): string {
   return value === undefined ? '' : isMet(value) ? 'yes' : '**no**';
 }
 

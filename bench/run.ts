@@ -1,21 +1,28 @@
-// Compares pgkeep with pg_dump and pg_restore on a throwaway server: `npm run bench -- --help`.
+// Compares pgkeep with what else makes backups of PostgreSQL, on a throwaway server: `npm run bench -- --help`.
 
+import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { readdir } from 'node:fs/promises';
 import { cpus, release, totalmem } from 'node:os';
-import { parseArgs } from 'node:util';
+import { join } from 'node:path';
+import { parseArgs, promisify } from 'node:util';
 import { psql, type Server, startServer } from '../test/support/postgres-server.ts';
 import { makeTempFolder } from '../test/support/temp-folder.ts';
-import { archiveNothing, archiveSettings, makeBackupTools } from './backup-tools.ts';
-import { incrementalParts, incrementalSizes, measureIncremental } from './incremental.ts';
+import { archiveFor, archiveSettings, makeBackupTools } from './backup-tools.ts';
+import { writeCharts } from './charts.ts';
+import { type Group, groups } from './groups.ts';
+import { incrementalParts, incrementalSizes, measureIncremental, rotate } from './incremental.ts';
 import { ensureTools } from './install-tools.ts';
-import { dataSizes, makeBigRow, makeData } from './make-data.ts';
-import { renderReport, type StepResult } from './report.ts';
+import { dataSizes, makeData } from './make-data.ts';
+import { megabytes, renderReport, type StepResult } from './report.ts';
 import { renderIncrementalReport } from './report-incremental.ts';
 import { renderStorageReport } from './report-storages.ts';
-import { writeResults } from './results-file.ts';
+import { keepResults } from './results.ts';
+import { writePart } from './results-file.ts';
 import { runStep, say } from './run-step.ts';
-import { type Bench, measureStartUps, type StartUp, sources, steps } from './steps.ts';
+import { type BackupTool, type Bench, describeFailure, remove, sources } from './steps.ts';
 import { measureStorages } from './storages.ts';
+import { renderTargets } from './targets.ts';
 
 const help = `Usage: npm run bench -- [options]
        npm run bench -- incremental [options]
@@ -23,16 +30,19 @@ const help = `Usage: npm run bench -- [options]
 
   --size small|full  about 200 MB or about 3 GB (default: full); of storages, whose stores hold everything in memory,
                      small|medium, about 200 MB or about 400 MB (default: medium)
-  --rounds N         runs of every step, interleaved (default: 3)
-  --only NAME        only this step; may be given several times, but not of storages
+  --rounds N         runs of every step, interleaved (default: 3, at size small 1)
+  --only NAME        only this group, part or step; may be given several times, but not of storages
 
-Steps: ${steps.map(step => step.name).join(', ')}, start-up
-Steps of incremental, which compares second backups with those of restic, borg and pgBackRest, fetched from Debian:
+Groups of steps: ${groups.map(({ name }) => name).join(', ')}
+${groups.map(({ name, steps }) => `  ${name}: ${steps.map(step => step.name).join(', ')}`).join('\n')}
+Parts of incremental, which compares second backups with those of restic, borg and pgBackRest, fetched from Debian:
 ${incrementalParts.join(', ')}
 storages measures backups in a folder, Ceph's S3, Azurite and OpenSSH's SFTP, beside restic and rclone.
 
-A run of everything at the default size writes its part of bench/RESULTS.md; every run prints its results. Needs about 25 GB in the
-folder for temporary files at full size. Build first: npm run build.
+A run of at least three rounds at the default size keeps what it measured: every whole group (of incremental and storages: everything
+together) in its part of bench/RESULTS.md and in bench/results.json, from which targets and charts are made. Every run
+prints its results. Needs about 30 GB in the folder for temporary files at full size; zstd and openssl are the machine's. Build
+first: npm run build.
 `;
 
 /** What a small server of one's own would have. Durability is off: the disk of the machine is not what is compared. */
@@ -40,34 +50,39 @@ const settings = {
   shared_buffers: '512MB',
   maintenance_work_mem: '256MB',
   max_wal_size: '4GB',
+  // Ten thousand tables are locked by one transaction.
+  max_locks_per_transaction: '256',
   checkpoint_timeout: '30min',
   // Would be at work on what a restore has just filled, in some runs and not in others.
   autovacuum: 'off',
 };
-const bigRowBytes = 255 * 1024 * 1024;
-const startUpRuns = 15;
-const startUpName = 'start-up';
-
-/** What a run compares: first backups, second ones, or those in stores; with the names of its steps and its sizes. */
+/** What a run compares: first backups and restores, second backups, or those in stores; with its sizes and what --only may name. */
 const subjects = {
   first: {
-    command: 'npm run bench',
     sizes: ['full', 'small'],
-    names: [...steps.map(step => step.name), startUpName],
+    names: groups.flatMap(({ name, steps }) => [name, ...steps.map(step => step.name)]),
   },
-  incremental: { command: 'npm run bench -- incremental', sizes: ['full', 'small'], names: incrementalParts },
-  storages: { command: 'npm run bench -- storages', sizes: ['medium', 'small'], names: [] },
-} as const satisfies Record<
-  string,
-  { command: string; sizes: readonly [Size, ...Size[]]; names: readonly string[] }
->;
+  incremental: { sizes: ['full', 'small'], names: incrementalParts },
+  storages: { sizes: ['medium', 'small'], names: [] },
+} as const satisfies Record<string, { sizes: readonly [Size, ...Size[]]; names: readonly string[] }>;
 type Size = keyof typeof dataSizes;
+
+const resultsFile = join(import.meta.dirname, 'RESULTS.md');
+const partOfGroup = (name: string) => `npm run bench -- --only ${name}`;
+const partOrder = [
+  'targets',
+  ...groups.map(({ name }) => partOfGroup(name)),
+  'npm run bench -- incremental',
+  'npm run bench -- storages',
+];
+/** Of fewer a median says little. */
+const leastRounds = 3;
 
 interface Options {
   subject: keyof typeof subjects;
   size: Size;
   rounds: number;
-  /** Names of steps; empty for all. */
+  /** Names of groups, parts or steps; empty for all. */
   only: readonly string[];
 }
 
@@ -81,7 +96,7 @@ function readOptions(): Options | undefined {
     allowPositionals: true,
     options: {
       size: { type: 'string' },
-      rounds: { type: 'string', default: '3' },
+      rounds: { type: 'string' },
       only: { type: 'string', multiple: true, default: [] },
       help: { type: 'boolean', default: false },
     },
@@ -93,7 +108,7 @@ function readOptions(): Options | undefined {
     const names: readonly string[] = subjects[subject].names;
     const sizes: readonly Size[] = subjects[subject].sizes;
     const size = sizes.find(name => name === (values.size ?? sizes[0]));
-    const rounds = Number(values.rounds);
+    const rounds = Number(values.rounds ?? (size === 'small' ? 1 : leastRounds));
     const isRight = Number.isInteger(rounds) && rounds > 0 && only.every(name => names.includes(name));
     if (isRight && size !== undefined) return { subject, size, rounds, only };
   }
@@ -104,46 +119,77 @@ function readOptions(): Options | undefined {
 
 async function runFirst(options: Options): Promise<void> {
   await using folder = makeTempFolder('bench');
-  await using server = await startServer({ settings });
-  const bench: Bench = { server, folder: folder.path, key: randomBytes(32).toString('hex') };
+  await using server = await startServer({ settings: { ...settings, ...archiveSettings } });
+  const bench = openBench(server, folder.path);
+  await archiveFor(bench);
   const isWanted = wants(options);
-  const wanted = steps.filter(step => isWanted(step.name));
-
-  say(`making the data (${options.size})`);
-  await server.createDatabase(sources.data);
-  await makeData(server.url(sources.data), dataSizes[options.size]);
-  if (wanted.some(step => step.group === 'big row')) {
-    await server.createDatabase(sources.bigRow);
-    await makeBigRow(server.url(sources.bigRow), bigRowBytes);
+  let source: string | undefined;
+  for (const group of groups) {
+    const steps = group.steps.filter(step => isWanted(group.name) || isWanted(step.name));
+    if (steps.length === 0) continue;
+    // One at a time: there are tools that back up all databases of the server.
+    if (group.source !== source) {
+      if (source !== undefined) await server.dropDatabase(source);
+      for (const name of await readdir(folder.path)) await remove(bench, name);
+      source = group.source;
+      await server.createDatabase(source);
+      say(`${group.name}: making the data (${options.size})`);
+      await group.make(server.url(source), options.size === 'full' ? 'full' : 'small');
+    }
+    const results = await measureGroup(bench, { ...group, steps }, options);
+    const circumstances = [
+      ...(await describeCircumstances(server, source, options, group.rounds)),
+      ...((await group.describe?.(bench).catch(error => [describeFailure(error)])) ?? []),
+    ];
+    const report = renderReport({ group, circumstances, results });
+    const isWhole = steps.length === group.steps.length;
+    await finish(options, { name: group.name, part: partOfGroup(group.name), isWhole }, report, {
+      circumstances,
+      results,
+    });
   }
-  const circumstances = await describeCircumstances(server, options);
+}
 
-  const results: StepResult[] = wanted.map(step => ({ step, outcomes: [] }));
-  for (let round = 1; round <= options.rounds; round++) {
-    for (const result of results) await runStep(bench, result, round);
+async function measureGroup(bench: Bench, group: Group, { rounds, size }: Options): Promise<StepResult[]> {
+  await group.prepare?.(bench, size === 'full' ? 'full' : 'small');
+  const results: StepResult[] = group.steps.map(step => ({ step, outcomes: [] }));
+  for (let round = 1; round <= (group.rounds ?? rounds); round++) {
+    for (const section of Object.keys(group.sections)) {
+      const members = results.filter(({ step }) => step.group === section);
+      for (const result of rotate(members, round - 1)) await runStep(bench, result, round);
+    }
   }
-  let startUps: StartUp[] = [];
-  if (isWanted(startUpName)) {
-    say(startUpName);
-    startUps = await measureStartUps(bench, startUpRuns);
-  }
+  return results;
+}
 
-  const report = renderReport({ circumstances, results, startUps });
-  await finish(options, report, [...results, ...startUps]);
+/** @returns a bench that sets up the other tools when a step first asks for one of them. */
+function openBench(server: Server, folder: string): Bench {
+  let peers: Promise<BackupTool[]> | undefined;
+  const bench: Bench = {
+    ...{ server, folder, key: randomBytes(32).toString('hex') },
+    peer: async name => {
+      peers ??= ensureTools(say).then(tools => makeBackupTools(bench, tools));
+      const found = (await peers).find(tool => tool.name === name);
+      if (found === undefined) throw new Error(`there is no tool ${name}`);
+      return found;
+    },
+  };
+  return bench;
 }
 
 async function runIncremental(options: Options): Promise<void> {
   const tools = await ensureTools(say);
   await using folder = makeTempFolder('bench');
   await using server = await startServer({ settings: { ...settings, ...archiveSettings } });
-  const bench: Bench = { server, folder: folder.path, key: randomBytes(32).toString('hex') };
-  await archiveNothing(bench);
+  const bench = openBench(server, folder.path);
+  // The data are not made to be archived.
+  await archiveFor(bench);
   say(`making the data (${options.size})`);
   await server.createDatabase(sources.data);
   await makeData(server.url(sources.data), dataSizes[options.size]);
   const sizes = incrementalSizes[options.size === 'full' ? 'full' : 'small'];
   const circumstances = [
-    ...(await describeCircumstances(server, options)),
+    ...(await describeCircumstances(server, sources.data, options)),
     `compared with: ${[tools.restic, tools.borg, tools.pgbackrest]
       .map(({ version }) => version)
       .join(
@@ -151,69 +197,123 @@ async function runIncremental(options: Options): Promise<void> {
       )}; encrypted like pgkeep, with zstd at about the same level, everything of the server in the page cache`,
     `pgbench between backups: ${sizes.pgbenchSeconds} s, in the week ${sizes.dayPgbenchSeconds} s a day; a history of ${sizes.historyCreates} backups after the first`,
   ];
-  const results = await measureIncremental(bench, await makeBackupTools(bench, tools), {
+  const backupTools = await makeBackupTools(bench, tools);
+  await archiveFor(
+    bench,
+    backupTools.find(({ archiveCommand }) => archiveCommand !== undefined),
+  );
+  const results = await measureIncremental(bench, backupTools, {
     ...sizes,
     rounds: options.rounds,
     isWanted: wants(options),
   });
-  await finish(options, renderIncrementalReport(circumstances, results), results);
+  await finish(options, partOfSubject(options), renderIncrementalReport(circumstances, results), {
+    circumstances,
+    results,
+  });
 }
 
 async function runStorages(options: Options): Promise<void> {
   const tools = await ensureTools(say);
   await using folder = makeTempFolder('bench');
   await using server = await startServer({ settings });
-  const bench: Bench = { server, folder: folder.path, key: randomBytes(32).toString('hex') };
+  const bench = openBench(server, folder.path);
   say(`making the data (${options.size})`);
   await server.createDatabase(sources.data);
   await makeData(server.url(sources.data), dataSizes[options.size]);
   const circumstances = [
-    ...(await describeCircumstances(server, options)),
+    ...(await describeCircumstances(server, sources.data, options)),
     `compared with: ${tools.restic.version}, encrypted like pgkeep, with zstd; ${tools.rclone.version}; both with their defaults`,
   ];
   const results = await measureStorages(bench, tools, options.rounds);
-  await finish(options, renderStorageReport(circumstances, results), results);
+  await finish(options, partOfSubject(options), renderStorageReport(circumstances, results), {
+    circumstances,
+    results,
+  });
 }
 
 function wants({ only }: Options): (name: string) => boolean {
   return name => only.length === 0 || only.includes(name);
 }
 
-/** Only a run of everything at the default size is kept. */
-async function finish(
-  { subject, size, only }: Options,
-  report: string,
-  results: readonly { failure?: string }[],
-): Promise<void> {
-  process.stdout.write(report);
-  const { command, sizes } = subjects[subject];
-  if (size === sizes[0] && only.length === 0) await writeResults(command, report);
-  if (results.some(({ failure }) => failure !== undefined)) process.exitCode = 1;
+function partOfSubject({ subject, only }: Options): Part {
+  return { name: subject, part: `npm run bench -- ${subject}`, isWhole: only.length === 0 };
 }
 
-async function describeCircumstances(server: Server, options: Options): Promise<string[]> {
-  const [heapBytes, indexBytes, rows] = (
+/** Of what a run measures, what is kept under one name. */
+interface Part {
+  /** In results.json. */
+  name: string;
+  /** In RESULTS.md. */
+  part: string;
+  /** Whether all of its steps were wanted. */
+  isWhole: boolean;
+}
+
+/** Prints a report, and keeps it and what it was made from unless the run was for trying. */
+async function finish(
+  { subject, size, rounds }: Options,
+  { name, part, isWhole }: Part,
+  report: string,
+  { circumstances, results }: { circumstances: readonly string[]; results: readonly StepResult[] },
+): Promise<void> {
+  process.stdout.write(report);
+  if (results.some(({ failure }) => failure !== undefined)) process.exitCode = 1;
+  if (!isWhole || size !== subjects[subject].sizes[0] || rounds < leastRounds) return;
+  const all = await keepResults(name, circumstances, results);
+  await writePart(resultsFile, part, report, partOrder);
+  await writePart(resultsFile, 'targets', renderTargets(all), partOrder);
+  await writeCharts(all);
+}
+
+async function describeCircumstances(
+  server: Server,
+  database: string,
+  { rounds, size }: Options,
+  ownRounds = rounds,
+): Promise<string[]> {
+  const [tables, heapBytes, indexBytes, rows, objects, objectBytes] = (
     await psql(
       server,
-      sources.data,
-      `SELECT sum(pg_table_size(oid)), sum(pg_indexes_size(oid)), sum(reltuples)
+      database,
+      `SELECT count(*), sum(pg_table_size(oid)), sum(pg_indexes_size(oid)), sum(reltuples::bigint),
+         (SELECT count(*) FROM pg_largeobject_metadata), pg_total_relation_size('pg_largeobject')
        FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace`,
     )
   )
     .trim()
     .split('|')
     .map(Number);
+  const data = [
+    `${count(tables)} ${tables === 1 ? 'table' : 'tables'} of ${bytes(heapBytes)}`,
+    `${bytes(indexBytes)} of indexes`,
+    `about ${count(rows)} ${rows === 1 ? 'row' : 'rows'}`,
+    ...(objects === 0 ? [] : [`${count(objects)} large objects of ${bytes(objectBytes)}`]),
+  ];
   const processors = cpus();
   const setting = Object.entries(settings).map(([name, value]) => `${name} ${value}`);
   return [
-    `date: ${new Date().toISOString().slice(0, 10)}; rounds: ${options.rounds}`,
-    `machine: ${processors.length} cores (${processors[0]?.model.trim()}), ${gigabytes(totalmem())} GB of memory, ${process.platform} ${release()}`,
-    `versions: PostgreSQL ${(await psql(server, 'postgres', 'SHOW server_version')).trim()}, Node.js ${process.versions.node}, zstd ${process.versions.zstd ?? 'unknown'}`,
-    `data (${options.size}): ${gigabytes(heapBytes)} GB of tables, ${gigabytes(indexBytes)} GB of indexes, about ${((rows ?? 0) / 1e6).toFixed(1)} million rows`,
+    `date: ${new Date().toISOString().slice(0, 10)}; rounds: ${ownRounds}`,
+    `machine: ${processors.length} cores (${processors[0]?.model.trim()}), ${bytes(totalmem())} of memory, ${process.platform} ${release()}`,
+    `versions: pgkeep ${await checkedOut()}, PostgreSQL ${(await psql(server, 'postgres', 'SHOW server_version')).trim()}, Node.js ${process.versions.node}, zstd ${process.versions.zstd ?? 'unknown'}`,
+    `data (${size}): ${data.join(', ')}`,
     `server, the same for everyone: ${setting.join(', ')}, fsync and full_page_writes off; a CHECKPOINT and a sync before every run`,
   ];
 }
 
-function gigabytes(sizeBytes = 0): string {
-  return (sizeBytes / 1e9).toFixed(1);
+/** The commit, and whether anything differs from it. */
+async function checkedOut(): Promise<string> {
+  const git = promisify(execFile)('git', ['describe', '--always', '--dirty'], { cwd: import.meta.dirname });
+  return await git.then(
+    ({ stdout }) => stdout.trim(),
+    () => 'of no known commit',
+  );
+}
+
+function bytes(sizeBytes = 0): string {
+  return sizeBytes < 1e9 ? `${megabytes(sizeBytes)} MB` : `${(sizeBytes / 1e9).toFixed(1)} GB`;
+}
+
+function count(number = 0): string {
+  return number < 1e6 ? number.toLocaleString('en-US') : `${(number / 1e6).toFixed(1)} million`;
 }

@@ -1,7 +1,7 @@
-// What is measured: the runs of one round, in their order, each with the program it starts.
+// What a step of the benchmark is, and how the backups and restores of which steps consist are run and measured.
 
 import { execFile } from 'node:child_process';
-import { readdir, rm, stat } from 'node:fs/promises';
+import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { psql, type Server } from '../test/support/postgres-server.ts';
@@ -22,6 +22,28 @@ export interface Bench {
   /** Holds what the runs write. */
   folder: string;
   key: string;
+  /** Another tool for backups; the first call sets up all of them. */
+  peer(name: BackupTool['name']): Promise<BackupTool>;
+}
+
+/** A tool that keeps backups in a store of its own. */
+export interface BackupTool {
+  name: 'pgkeep' | 'restic' | 'borg' | 'incr' | 'block-incr';
+  title: string;
+  /** Its name and version, but for pgkeep itself. */
+  version?: string;
+  /** Makes its store anew, empty. */
+  empty(): Promise<void>;
+  /** What makes a backup of everything, or the next one that builds on those before. */
+  program(isFirst: boolean): Program;
+  /** What writes the dump in its latest backup to its output, if it was fed one. */
+  dump?: Pick<Program, 'command' | 'args' | 'env'>;
+  /** Folder that holds its backups. */
+  store: string;
+  /** Of that, what is there for the backup as a whole rather than for its contents. */
+  manifests?: string;
+  /** What the server has to run for each segment of its log while backups are made. */
+  archiveCommand?: string;
 }
 
 export interface Step {
@@ -33,161 +55,99 @@ export interface Step {
 }
 
 /** The databases the steps read. */
-export const sources = { data: 'bench', bigRow: 'bigrow' } as const;
+export const sources = {
+  data: 'bench',
+  tables: 'tables',
+  bigTable: 'bigtable',
+  wide: 'wide',
+  objects: 'objects',
+  bigRow: 'bigrow',
+  tiny: 'tiny',
+} as const;
 
-/** Connections and workers of whatever can have several. */
+/** Connections and workers of whatever can have several; as many as the cores that the targets are meant for. */
 export const jobs = '2';
 const cli = resolve(import.meta.dirname, '../bin/pgkeep.js');
 const restored = 'restored';
 
-export const steps: readonly Step[] = [
-  {
-    name: 'dump-custom',
-    title: '`pg_dump -Fc`',
-    group: 'backup',
-    run: bench => dump(bench, 'custom.dump', ['-Fc']),
-  },
-  {
-    name: 'dump-directory',
-    title: '`pg_dump -Fd -j2 -Z1`',
-    group: 'backup',
-    run: bench => dump(bench, 'directory.dump', ['-Fd', `-j${jobs}`, '-Z1']),
-  },
-  {
-    name: 'create',
-    title: '`pgkeep create --jobs 2`, new repository, encrypted',
-    group: 'backup',
-    run: async bench => {
-      await remove(bench, 'repository');
-      return create(bench, sources.data, 'repository');
-    },
-  },
-  {
-    name: 'create-again',
-    title: '`pgkeep create --jobs 2` again, nothing changed',
-    group: 'backup',
-    run: async bench => {
-      await needs(bench, 'repository', 'create');
-      return create(bench, sources.data, 'repository');
-    },
-  },
-  {
-    name: 'restore-directory',
-    title: '`pg_restore -j2` of the directory',
-    group: 'restore',
-    run: async bench => {
-      await needs(bench, 'directory.dump', 'dump-directory');
-      return restore(bench, sources.data, async () => {
-        await bench.server.createDatabase(restored, { template: 'template0' });
-        return pgProgram(bench, 'pg_restore', [
-          ...['--exit-on-error', `-j${jobs}`, '-d', bench.server.url(restored)],
-          join(bench.folder, 'directory.dump'),
-        ]);
-      });
-    },
-  },
-  {
-    name: 'restore-directory-analyze',
-    title: 'the same, then `vacuumdb --analyze-only -j2`',
-    group: 'restore',
-    run: async bench => {
-      await needs(bench, 'directory.dump', 'dump-directory');
-      return restore(bench, sources.data, async () => {
-        await bench.server.createDatabase(restored, { template: 'template0' });
-        const url = bench.server.url(restored);
-        const commands = `"$0/pg_restore" --exit-on-error -j${jobs} -d "$1" "$2" && "$0/vacuumdb" --quiet --analyze-only -j${jobs} -d "$1"`;
-        const args = ['-c', commands, bench.server.binDir, url, join(bench.folder, 'directory.dump')];
-        return { command: '/bin/sh', args, env: environment() };
-      });
-    },
-  },
-  {
-    name: 'restore',
-    title: '`pgkeep restore --jobs 2 --create`, counts compared, analyzed',
-    group: 'restore',
-    run: async bench => {
-      await needs(bench, 'repository', 'create');
-      return restore(bench, sources.data, async () =>
-        restoreProgram(bench, join(bench.folder, 'repository')),
-      );
-    },
-  },
-  {
-    name: 'big-row-create',
-    title: '`pgkeep create --jobs 2`',
-    group: 'big row',
-    run: async bench => {
-      await remove(bench, 'big-row-repository');
-      return create(bench, sources.bigRow, 'big-row-repository');
-    },
-  },
-  {
-    name: 'big-row-restore',
-    title: '`pgkeep restore --jobs 2 --create`',
-    group: 'big row',
-    run: async bench => {
-      await needs(bench, 'big-row-repository', 'big-row-create');
-      return restore(bench, sources.bigRow, async () =>
-        restoreProgram(bench, join(bench.folder, 'big-row-repository')),
-      );
-    },
-  },
-];
+/** Of `data`, the table that is restored by itself. */
+export const oneTable = 'customer';
 
-export interface StartUp {
-  title: string;
-  /** One run after the other. */
-  wallMs: number[];
-  failure?: string;
-}
-
-/** Times `--help` and `list` of the repository that `create` filled. */
-export async function measureStartUps(bench: Bench, runs: number): Promise<StartUp[]> {
-  const commands = [
-    { title: '`pgkeep --help`', args: ['--help'] },
-    {
-      title: '`pgkeep list` of a local repository',
-      args: ['list', '--repository', join(bench.folder, 'repository')],
-    },
-  ];
-  const startUps: StartUp[] = [];
-  for (const { title, args } of commands) {
-    const startUp: StartUp = { title, wallMs: [] };
-    startUps.push(startUp);
-    try {
-      for (let run = 0; run <= runs; run++) {
-        const { wallMs } = await measure(pgkeep(bench, args), bench.server.pid ?? 0);
-        // The first run compiles what the later ones find compiled.
-        if (run > 0) startUp.wallMs.push(wallMs);
-      }
-    } catch (error) {
-      startUp.failure = describeFailure(error);
-    }
-  }
-  return startUps;
-}
-
-async function dump(bench: Bench, name: string, args: readonly string[]): Promise<Outcome> {
+/** pg_dump into a file or folder that is made anew. */
+export async function dump(
+  bench: Bench,
+  database: string,
+  name: string,
+  args: readonly string[],
+): Promise<Outcome> {
   await remove(bench, name);
   const target = join(bench.folder, name);
-  const program = pgProgram(bench, 'pg_dump', [...args, '-f', target, bench.server.url(sources.data)]);
+  const program = pgProgram(bench, 'pg_dump', [...args, '-f', target, bench.server.url(database)]);
   return await measureStored(bench, program, target);
 }
 
-export async function create(bench: Bench, database: string, repository: string): Promise<Outcome> {
+export async function create(
+  bench: Bench,
+  database: string,
+  repository: string,
+  args: readonly string[] = [],
+): Promise<Outcome> {
   const target = join(bench.folder, repository);
-  const program = pgkeep(bench, ['create', '--repository', target, '--jobs', jobs], database);
-  return await measureStored(bench, program, target);
+  const command = ['create', '--repository', target, '--jobs', jobs, '--json', ...args];
+  return await countTraffic(bench, pgkeep(bench, command, database), program =>
+    measureStored(bench, program, target),
+  );
 }
 
-async function measureStored(bench: Bench, program: Program, target: string): Promise<Outcome> {
+/** Keeps the document that a pgkeep with --json prints, for what it counted at its storage. */
+export async function countTraffic(
+  bench: Bench,
+  program: Program,
+  work: (program: Program) => Promise<Outcome>,
+): Promise<Outcome> {
+  const output = join(bench.folder, 'result.json');
+  const outcome = await work({ ...program, output });
+  const { traffic }: Required<Pick<Outcome, 'traffic'>> = JSON.parse(await readFile(output, 'utf8'));
+  return { ...outcome, traffic };
+}
+
+export async function measureStored(bench: Bench, program: Program, target: string): Promise<Outcome> {
   const before = await sizeOf(target);
   await settle(bench);
   const cost = await measure(program, bench.server.pid ?? 0);
   return { ...cost, storedBytes: (await sizeOf(target)) - before };
 }
 
-/** Restores into a database that is dropped afterwards, when its rows have been counted. @param table the only one restored. */
+/** As {@link restore}, by pgkeep, from a repository in the bench's folder; its latest backup. */
+export async function restoreRepository(
+  bench: Bench,
+  source: string,
+  repository: string,
+  table?: string,
+): Promise<Outcome> {
+  const choice = table === undefined ? [] : ['--tables', `public.${table}`];
+  const program = restoreProgram(bench, join(bench.folder, repository), ['--json', ...choice]);
+  return await countTraffic(bench, program, counted => restore(bench, source, async () => counted, table));
+}
+
+/** As {@link restore}, into an empty database whose address the program gets. */
+export async function restoreInto(
+  bench: Bench,
+  source: string,
+  program: (url: string) => Program,
+  table?: string,
+): Promise<Outcome> {
+  const prepare = async () => {
+    await bench.server.createDatabase(restored, { template: 'template0' });
+    return program(bench.server.url(restored));
+  };
+  return await restore(bench, source, prepare, table);
+}
+
+/**
+ * Restores into a database that is dropped afterwards, when its rows and large objects have been counted.
+ * @param table the only one restored.
+ */
 export async function restore(
   bench: Bench,
   source: string,
@@ -200,7 +160,8 @@ export async function restore(
     await settle(bench);
     const cost = await measure(program, server.pid ?? 0);
     const [expected, counted] = [await countRows(server, source, table), await countRows(server, restored)];
-    if (expected !== counted) throw new Error(`of ${expected} rows, ${counted} were restored`);
+    if (expected !== counted)
+      throw new Error(`of ${expected} rows and large objects, ${counted} were restored`);
     return { ...cost, storedBytes: undefined };
   } finally {
     await server.dropDatabase(restored);
@@ -226,7 +187,7 @@ export function pgkeep(bench: Bench, args: readonly string[], database = 'postgr
   };
 }
 
-function pgProgram(bench: Bench, name: string, args: readonly string[]): Program {
+export function pgProgram(bench: Bench, name: string, args: readonly string[]): Program {
   return { command: join(bench.server.binDir, name), args, env: environment() };
 }
 
@@ -240,21 +201,34 @@ export async function settle(bench: Bench): Promise<void> {
   await promisify(execFile)('sync');
 }
 
+/** Of all tables and of large objects, or of one table. Table by table, as there may be ten thousand of them. */
 async function countRows(server: Server, database: string, table?: string): Promise<string> {
-  const tables = await psql(
+  const chosen = table === undefined ? '' : `AND relname = '${table}'`;
+  const objects = table === undefined ? '(SELECT count(*) FROM pg_largeobject_metadata)' : '0';
+  const counts = `query_to_xml('SELECT count(*) AS n FROM ' || oid::regclass, false, true, '')`;
+  const found = await psql(
     server,
     database,
-    `SELECT string_agg(format('SELECT count(*) FROM %s', oid::regclass), ' UNION ALL ')
-     FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace${
-       table === undefined ? '' : ` AND relname = '${table}'`
-     }`,
+    `SELECT coalesce(sum((xpath('/row/n/text()', ${counts}))[1]::text::bigint), 0) || ' and ' || ${objects}
+     FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace ${chosen}`,
   );
-  return (await psql(server, database, `SELECT sum(count) FROM (${tables}) AS counts`)).trim();
+  return found.trim();
 }
 
-/** @throws Error when the step before, whose result this one works on, has not run or has failed. */
-async function needs(bench: Bench, name: string, step: string): Promise<void> {
-  if ((await sizeOf(join(bench.folder, name))) === 0) throw new Error(`needs the result of ${step}`);
+/** Makes what a step works on, unmeasured, where no earlier step has left it. */
+export async function ensure(bench: Bench, name: string, make: () => Promise<unknown>): Promise<void> {
+  if ((await sizeOf(join(bench.folder, name))) === 0) await make();
+}
+
+/** Programs joined by pipes, which fail when one of them does. */
+export function pipeline(commands: readonly (readonly string[])[], env: Program['env']): Program {
+  const line = commands.map(words => words.map(quote).join(' ')).join(' | ');
+  return { command: '/bin/bash', args: ['-c', `set -o pipefail; ${line}`], env };
+}
+
+/** For a shell. */
+export function quote(word: string): string {
+  return `'${word.replaceAll("'", "'\\''")}'`;
 }
 
 export async function remove(bench: Bench, name: string): Promise<void> {

@@ -3,7 +3,7 @@
 // copies the finished folder. Every round has new repositories; who goes first rotates.
 
 import { execFile } from 'node:child_process';
-import { readFile, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { startAzurite } from '../test/support/azurite.ts';
@@ -17,6 +17,7 @@ import type { StepResult } from './report.ts';
 import { runStep, say } from './run-step.ts';
 import {
   type Bench,
+  countTraffic,
   environment,
   jobs,
   type Outcome,
@@ -41,7 +42,7 @@ interface Store {
 export type StoreName = 'folder' | 's3' | 'azure' | 'sftp';
 
 /** Of the data, those restored by themselves: the largest, and one of the many small. */
-export const oneTable = ['event', 'setting_100'] as const;
+export const tablesAlone = ['event', 'setting_100'] as const;
 
 /** In the order they are shown. */
 export const storageGroups = [
@@ -174,7 +175,7 @@ class StorageRounds {
   async run(rounds: number): Promise<StepResult[]> {
     // The first run of a program compiles what the later ones find compiled.
     for (const store of this.#stores)
-      await this.#create(store, 'warm-up', ['--table', `public.${oneTable[1]}`]);
+      await this.#create(store, 'warm-up', ['--table', `public.${tablesAlone[1]}`]);
     const results: StepResult[] = this.#steps().map(step => ({ step, outcomes: [] }));
     for (this.#round = 1; this.#round <= rounds; this.#round++) {
       for (const { name } of storageGroups) {
@@ -206,7 +207,7 @@ class StorageRounds {
       ),
       ...this.#stores
         .filter(({ name }) => name === 'folder' || name === 's3')
-        .flatMap(store => oneTable.map(table => this.#tableStep(store, table))),
+        .flatMap(store => tablesAlone.map(table => this.#tableStep(store, table))),
     ];
   }
 
@@ -230,7 +231,7 @@ class StorageRounds {
   #create(store: Store, name = 'pgkeep', args: readonly string[] = []): Promise<Outcome> {
     const address = store.pgkeep.address(this.#name(name));
     const command = ['create', '--repository', address, '--jobs', jobs, '--json', ...args];
-    return this.#counting(pgkeep(this.#bench, command, sources.data), store, program =>
+    return countTraffic(this.#bench, reaching(store, pgkeep(this.#bench, command, sources.data)), program =>
       this.#measureStored(program, store, name),
     );
   }
@@ -240,25 +241,9 @@ class StorageRounds {
       '--json',
       ...args,
     ]);
-    return this.#counting(program, store, counted =>
+    return countTraffic(this.#bench, reaching(store, program), counted =>
       restore(this.#bench, sources.data, async () => counted, table),
     );
-  }
-
-  /** Keeps the document that pgkeep prints, for what it counted at the storage. */
-  async #counting(
-    program: Program,
-    store: Store,
-    work: (program: Program) => Promise<Outcome>,
-  ): Promise<Outcome> {
-    const file = join(this.#bench.folder, 'result.json');
-    const outcome = await work({
-      command: '/bin/sh',
-      args: ['-c', 'file=$1; shift; exec "$0" "$@" >"$file"', program.command, file, ...program.args],
-      env: { ...program.env, ...store.pgkeep.env },
-    });
-    const { traffic }: Required<Pick<Outcome, 'traffic'>> = JSON.parse(await readFile(file, 'utf8'));
-    return { ...outcome, traffic };
   }
 
   async #restic(store: Store): Promise<Outcome> {
@@ -324,6 +309,10 @@ class StorageRounds {
   #name(name: string): string {
     return `round-${this.#round}/${name}`;
   }
+}
+
+function reaching(store: Store, program: Program): Program {
+  return { ...program, env: { ...program.env, ...store.pgkeep.env } };
 }
 
 function step(
