@@ -39,7 +39,7 @@ export interface Group {
   /** Fills that database, which is empty. */
   make(url: string, size: GroupSize): Promise<void>;
   /** What has to be there before the first round, and is not measured. */
-  prepare?(bench: Bench, size: GroupSize): Promise<void>;
+  prepare?(bench: Bench): Promise<void>;
   /** Runs of every step, where those are not as many as asked for. */
   rounds?: number;
   /** Titles by the names that steps have as their `group`, in order: in a round, those of one come after another. */
@@ -59,6 +59,12 @@ const files = {
   baseBackup: 'base.tar.zst',
   repository: 'repository',
   alone: 'alone',
+} as const;
+
+/** pg_dump and what restores from it, by format. */
+const dumps = {
+  custom: { title: '`pg_dump -Fc`', file: files.custom, make: dumpCustom },
+  directory: { title: `\`pg_dump -Fd -j${jobs} -Z1\``, file: files.directory, make: dumpDirectory },
 } as const;
 
 const tools: Group = {
@@ -159,7 +165,7 @@ const restores: Group = {
       name: 'restore-directory',
       title: `\`pg_restore -j${jobs}\` of \`-Fd\``,
       group: 'whole',
-      run: bench => restoreDirectory(bench, sources.data),
+      run: bench => restoreDump(bench, sources.data, 'directory'),
     },
     {
       name: 'restore-directory-analyze',
@@ -215,7 +221,7 @@ const restores: Group = {
       name: 'restore-table-directory',
       title: `\`pg_restore -j${jobs} -t ${oneTable}\` of \`-Fd\`, which leaves out its indexes`,
       group: 'table',
-      run: bench => restoreDirectory(bench, sources.data, oneTable),
+      run: bench => restoreDump(bench, sources.data, 'directory', oneTable),
     },
     {
       name: 'restore-table',
@@ -244,9 +250,8 @@ const startUp: Group = {
   title: 'Start-up',
   source: sources.tiny,
   make: url => makeManyTables(url, 1),
-  prepare: async (bench, size) => {
-    const backups = size === 'full' ? 30 : 3;
-    for (let made = 0; made < backups; made++) await create(bench, sources.tiny, files.repository);
+  prepare: async bench => {
+    for (let day = 1; day <= 30; day++) await create(bench, sources.tiny, files.repository);
     // The first run compiles what the later ones find compiled.
     for (const { run } of startUp.steps) await run(bench);
   },
@@ -261,7 +266,7 @@ const startUp: Group = {
     },
     {
       name: 'list',
-      title: '`pgkeep list` of a folder with a month of daily backups',
+      title: '`pgkeep list` of a folder with 30 backups',
       group: 'start-up',
       run: bench => measurePgkeep(bench, ['list', '--repository', join(bench.folder, files.repository)]),
     },
@@ -295,6 +300,10 @@ export const groups: readonly Group[] = [
     title: 'Large objects of two kilobytes',
     source: sources.objects,
     make: (url, size) => makeObjects(url, size === 'full' ? 100_000 : 5_000),
+    dumps: ['custom'],
+    describe: async () => [
+      'left out: `pg_dump -Fd`, which has a file for each large object and syncs each of them',
+    ],
   }),
   shape({
     name: 'big-row',
@@ -305,31 +314,40 @@ export const groups: readonly Group[] = [
   startUp,
 ];
 
+interface Shape extends Pick<Group, 'name' | 'title' | 'source' | 'make' | 'describe'> {
+  /** Formats to compare with, of which the last is restored from. */
+  dumps?: readonly (keyof typeof dumps)[];
+}
+
 /** Backups and restores by pg_dump and pgkeep, of a database that is special in one way. */
-function shape({ name, title, source, make }: Pick<Group, 'name' | 'title' | 'source' | 'make'>): Group {
-  const step = (verb: string, stepTitle: string, group: string, run: Step['run']): Step => ({
-    name: `${name}-${verb}`,
-    title: stepTitle,
-    group: `${name} ${group}`,
-    run,
+function shape({ dumps: formats = ['custom', 'directory'], ...group }: Shape): Group {
+  const { name, source } = group;
+  const restoredFormat = formats.at(-1) ?? 'custom';
+  const step = (verb: string, title: string, section: string, run: Step['run']): Step => ({
+    ...{ name: `${name}-${verb}`, title, run },
+    group: `${name} ${section}`,
   });
   return {
-    ...{ name, title, source, make },
+    ...group,
     sections: {
       [`${name} first`]: 'First backup',
       [`${name} again`]: 'The next backup, nothing changed',
       [`${name} restore`]: 'Restore',
     },
     steps: [
-      step('dump-custom', '`pg_dump -Fc`', 'first', bench => dumpCustom(bench, source)),
-      step('dump-directory', `\`pg_dump -Fd -j${jobs} -Z1\``, 'first', bench => dumpDirectory(bench, source)),
+      ...formats.map(format =>
+        step(`dump-${format}`, dumps[format].title, 'first', bench => dumps[format].make(bench, source)),
+      ),
       step('create', `\`pgkeep create --jobs ${jobs}\``, 'first', bench => firstCreate(bench, source)),
       step('create-again', `\`pgkeep create --jobs ${jobs}\``, 'again', async bench => {
         await ensure(bench, files.repository, () => firstCreate(bench, source));
         return await create(bench, source, files.repository);
       }),
-      step('restore-directory', `\`pg_restore -j${jobs}\` of \`-Fd\``, 'restore', bench =>
-        restoreDirectory(bench, source),
+      step(
+        `restore-${restoredFormat}`,
+        `\`pg_restore -j${jobs}\` of ${dumps[restoredFormat].title}`,
+        'restore',
+        bench => restoreDump(bench, source, restoredFormat),
       ),
       step('restore', `\`pgkeep restore --jobs ${jobs} --create\``, 'restore', bench =>
         restoreLatest(bench, source),
@@ -339,10 +357,7 @@ function shape({ name, title, source, make }: Pick<Group, 'name' | 'title' | 'so
 }
 
 async function dumpCustom(bench: Bench, database: string): Promise<Outcome> {
-  const outcome = await dump(bench, database, files.custom, ['-Fc']);
-  // Nobody restores from it.
-  await remove(bench, files.custom);
-  return outcome;
+  return await dump(bench, database, files.custom, ['-Fc']);
 }
 
 async function dumpDirectory(bench: Bench, database: string): Promise<Outcome> {
@@ -400,10 +415,16 @@ async function firstCreate(bench: Bench, database: string): Promise<Outcome> {
   return await create(bench, database, files.repository);
 }
 
-async function restoreDirectory(bench: Bench, database: string, table?: string): Promise<Outcome> {
-  await ensure(bench, files.directory, () => dumpDirectory(bench, database));
+async function restoreDump(
+  bench: Bench,
+  database: string,
+  format: keyof typeof dumps,
+  table?: string,
+): Promise<Outcome> {
+  const { file, make } = dumps[format];
+  await ensure(bench, file, () => make(bench, database));
   const choice = table === undefined ? [] : ['-t', table];
-  const source = join(bench.folder, files.directory);
+  const source = join(bench.folder, file);
   return await restoreInto(
     bench,
     database,

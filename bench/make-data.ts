@@ -20,7 +20,7 @@ export interface DataSize {
 export const dataSizes = {
   full: {
     events: 12_000_000,
-    customers: 500_000,
+    customers: 560_000,
     pgbenchScale: 40,
     documents: 12_000,
     smallTables: 200,
@@ -28,7 +28,7 @@ export const dataSizes = {
   },
   medium: {
     events: 1_600_000,
-    customers: 70_000,
+    customers: 78_000,
     pgbenchScale: 6,
     documents: 1_600,
     smallTables: 200,
@@ -36,7 +36,7 @@ export const dataSizes = {
   },
   small: {
     events: 800_000,
-    customers: 35_000,
+    customers: 41_000,
     pgbenchScale: 3,
     documents: 800,
     smallTables: 200,

@@ -103,14 +103,17 @@ function endedChildrenCpuMs(): number {
 
 /** The postmaster, its living children, and all that have ended: sessions end inside a run, others live on. */
 function serverCpuMs(postmaster: number): number {
-  const own = readTimes(postmaster);
-  let sum = (own?.ownMs ?? 0) + (own?.endedChildrenMs ?? 0);
-  for (const name of readdirSync('/proc')) {
-    if (!/^\d+$/.test(name)) continue;
-    const times = readTimes(Number(name));
-    if (times?.parent === postmaster) sum += times.ownMs;
+  for (;;) {
+    const own = readTimes(postmaster);
+    let sum = (own?.ownMs ?? 0) + (own?.endedChildrenMs ?? 0);
+    for (const name of readdirSync('/proc')) {
+      if (!/^\d+$/.test(name)) continue;
+      const times = readTimes(Number(name));
+      if (times?.parent === postmaster) sum += times.ownMs;
+    }
+    // A session that ended meanwhile was in neither sum.
+    if (readTimes(postmaster)?.endedChildrenMs === own?.endedChildrenMs) return sum;
   }
-  return sum;
 }
 
 /** What all processors did but wait; see proc(5), /proc/stat. */

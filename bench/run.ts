@@ -150,8 +150,8 @@ async function runFirst(options: Options): Promise<void> {
   }
 }
 
-async function measureGroup(bench: Bench, group: Group, { rounds, size }: Options): Promise<StepResult[]> {
-  await group.prepare?.(bench, size === 'full' ? 'full' : 'small');
+async function measureGroup(bench: Bench, group: Group, { rounds }: Options): Promise<StepResult[]> {
+  await group.prepare?.(bench);
   const results: StepResult[] = group.steps.map(step => ({ step, outcomes: [] }));
   for (let round = 1; round <= (group.rounds ?? rounds); round++) {
     for (const section of Object.keys(group.sections)) {
