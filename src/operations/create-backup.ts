@@ -734,6 +734,7 @@ class Run {
           ({ kind, extension, missing }) => (kind !== 'r' || extension !== null) && missing?.lacks === 'rows',
         ),
       ].filter(relation => relation.isDataSelected),
+      relations,
       withoutLargeObjects: largeObjectsMissing !== undefined,
       lockWaitMs: Math.max(lockTimeoutMs, maxBlockingMs) + 5_000,
       onWarning: message => this.#warn(message),

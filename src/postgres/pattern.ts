@@ -75,18 +75,50 @@ export function matchesTable(pattern: string, schema: string, name: string): boo
   }
 }
 
-/** Patterns that name exactly these tables, several tables to a pattern, since pg_dump runs a query for each. */
-export function patternsForTables(tables: readonly { schema: string; name: string }[]): string[] {
-  const perPattern = 100;
-  const bySchema = Map.groupBy(tables, table => table.schema);
+interface Named {
+  schema: string;
+  name: string;
+}
+
+/** So many names to a pattern that lists them. */
+const perPattern = 100;
+/** Of that many characters are endings by which many names are told from all others. */
+const endingLengths = [1, 2, 3, 4];
+
+/**
+ * Patterns that name these tables, as few as can be: pg_dump runs a query for each, and the server compares every name
+ * with every name that a pattern lists. Many tables of a schema are named by endings that none of the others has.
+ * @param others relations of which none may be named.
+ */
+export function patternsForTables(tables: readonly Named[], others: readonly Named[]): string[] {
   const patterns: string[] = [];
-  for (const [schema, members] of bySchema) {
-    for (let first = 0; first < members.length; first += perPattern) {
-      const names = members.slice(first, first + perPattern).map(table => quoteName(table.name));
-      patterns.push(`${quoteName(schema)}.${names.length === 1 ? names[0] : `(${names.join('|')})`}`);
+  const othersBySchema = Map.groupBy(others, ({ schema }) => schema);
+  for (const [schema, members] of Map.groupBy(tables, table => table.schema)) {
+    let left = members.map(({ name }) => name);
+    const addPattern = (beginning: string, names: readonly string[]) => {
+      const [first = ''] = names;
+      const either = names.length === 1 ? quoteName(first) : `(${names.map(quoteName).join('|')})`;
+      patterns.push(`${quoteName(schema)}.${beginning}${either}`);
+    };
+    for (const length of endingLengths) {
+      if (left.length <= perPattern) break;
+      const taken = new Set((othersBySchema.get(schema) ?? []).map(({ name }) => ending(name, length)));
+      const own = Map.groupBy(left, name => ending(name, length));
+      const free = [...own.keys()].filter(end => end !== undefined && !taken.has(end)) as string[];
+      if (free.length === 0 || free.length > perPattern) continue;
+      addPattern('*', free);
+      left = [...own].flatMap(([end, names]) => (end !== undefined && free.includes(end) ? [] : names));
     }
+    for (let first = 0; first < left.length; first += perPattern)
+      addPattern('', left.slice(first, first + perPattern));
   }
   return patterns;
+}
+
+/** The last characters of a name; `undefined` when it has fewer. */
+function ending(name: string, length: number): string | undefined {
+  const characters = [...name];
+  return characters.length < length ? undefined : characters.slice(-length).join('');
 }
 
 function matches(column: string, regex: string): string {

@@ -22,6 +22,8 @@ export interface SchemaArchiveOptions {
   without: readonly Relation[];
   /** Relations whose rows are read elsewhere, or may not be read. */
   withoutData: readonly Relation[];
+  /** All relations of the database, those among them. */
+  relations: readonly Relation[];
   /** All of them, though some may not be readable. */
   withoutLargeObjects: boolean;
   /** How long pg_dump waits for locks of its own: on what belongs to extensions. */
@@ -65,7 +67,7 @@ export async function storeSchemaArchive(
 }
 
 function dumpArguments(options: SchemaArchiveOptions): string[] {
-  const { selection } = options;
+  const { selection, relations, without, withoutData } = options;
   const args = [
     '--format=custom',
     '--compress=0',
@@ -75,24 +77,38 @@ function dumpArguments(options: SchemaArchiveOptions): string[] {
   args.push(...selection.schemas.map(pattern => `--schema=${pattern}`));
   args.push(...selection.excludeSchemas.map(pattern => `--exclude-schema=${pattern}`));
   args.push(...selection.tables.map(pattern => `--table=${pattern}`));
-  const excludeTables = [...selection.excludeTables, ...patternsForTables(options.without)];
+  const excludeTables = [
+    ...selection.excludeTables,
+    ...patternsForTables(without, others(relations, without)),
+  ];
   args.push(...excludeTables.map(pattern => `--exclude-table=${pattern}`));
   // The short form, as the long one was renamed.
   if (options.withoutLargeObjects) args.push('-B');
   if (options.schemaOnly) {
     args.push('--schema-only');
   } else {
-    const excluded = [...selection.excludeTableData, ...patternsForTables(options.withoutData)];
+    const withData = others(relations, withoutData).filter(({ kind }) => !isWithoutData(kind));
+    const excluded = [...selection.excludeTableData, ...patternsForTables(withoutData, withData)];
     args.push(...excluded.map(pattern => `--exclude-table-data=${pattern}`));
   }
   if (args.reduce((bytes, arg) => bytes + Buffer.byteLength(arg) + 9, 0) > maxArgumentBytes) {
     throw new PgkeepError(
       'PROGRAM_FAILED',
-      `${options.without.length + options.withoutData.length} tables are too many for one call of pg_dump`,
+      `${without.length + withoutData.length} tables are too many for one call of pg_dump`,
       {
         hint: 'make several backups with --schema',
       },
     );
   }
   return args;
+}
+
+function others(relations: readonly Relation[], named: readonly Relation[]): Relation[] {
+  const oids = new Set(named.map(({ oid }) => oid));
+  return relations.filter(({ oid }) => !oids.has(oid));
+}
+
+/** Of these pg_dump dumps no data, whether it is excluded or not: views, partitioned and foreign tables. */
+function isWithoutData(kind: string): boolean {
+  return ['v', 'p', 'f'].includes(kind);
 }

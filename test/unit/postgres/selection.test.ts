@@ -7,6 +7,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { patternsWithoutMatch, readRelations, type Selection } from '../../../src/postgres/catalog.ts';
 import { openClient } from '../../../src/postgres/client.ts';
+import { quoteName, quoteQualified } from '../../../src/postgres/identifiers.ts';
 import { patternsForTables } from '../../../src/postgres/pattern.ts';
 import { readTarget } from '../../../src/postgres/target.ts';
 import { psql, type Server, startServer } from '../../support/postgres-server.ts';
@@ -374,20 +375,52 @@ describe.each([
   });
 
   test('patterns made for tables name exactly those tables', async () => {
-    const relations = (await readRelations(client, nothing)).filter(({ kind }) => kind === 'r');
+    const all = await readRelations(client, nothing);
+    const relations = all.filter(({ kind }) => kind === 'r');
     expect(relations.length).toBeGreaterThan(oddNames.length);
-    const excluded = patternsForTables(relations);
+    const excluded = patternsForTables(
+      relations,
+      all.filter(({ kind }) => kind !== 'r'),
+    );
     const everything = await byPgDump({ ...nothing, excludeTableData: excluded });
     if (typeof everything === 'string') throw new Error(everything);
     const tables = new Set(relations.map(({ oid }) => oid));
     expect(everything.data.filter(oid => tables.has(oid))).toEqual([]);
     // And each alone takes nothing from any other.
     for (const relation of relations) {
-      const [pattern = ''] = patternsForTables([relation]);
+      const [pattern = ''] = patternsForTables([relation], []);
       const taken = await readRelations(client, { ...nothing, excludeTableData: [pattern] });
       expect(taken.filter(({ isDataSelected }) => !isDataSelected).map(({ oid }) => oid)).toEqual([
         relation.oid,
       ]);
+    }
+  });
+
+  test('patterns made for many tables name none of the others, whatever these are called', async () => {
+    const schema = 'many "of.them"';
+    const name = (number: number) =>
+      `${['a', 'é', '$', '|', '*', 'Q', 'seq', '_id_seq', 'x\ny', '"'][number % 10]}_${number}${['', 'q', 'é', '"', '.', 'eq', 'Q', 'xseq', '', '|'][(number >> 2) % 10]}`;
+    const names = [...Array(400).keys()].map(name);
+    await client.query(
+      `BEGIN; CREATE SCHEMA ${quoteName(schema)}; ${names.map((table, n) => `CREATE TABLE ${quoteQualified(schema, table)} (${n % 3 === 0 ? 'id serial' : 'i int'});`).join('')}`,
+    );
+    try {
+      const all = (await readRelations(client, nothing)).filter(relation => relation.schema === schema);
+      const isExcluded = (relation: (typeof all)[number]) =>
+        relation.kind === 'r' && !relation.name.includes('7');
+      const excluded = all.filter(isExcluded);
+      const excludeTableData = patternsForTables(
+        excluded,
+        all.filter(relation => !isExcluded(relation)),
+      );
+      expect(excludeTableData.length).toBeLessThan(8);
+      expect(excludeTableData.some(pattern => pattern.includes('.*'))).toBe(true);
+      const taken = await readRelations(client, { ...nothing, excludeTableData });
+      expect(taken.filter(({ isDataSelected }) => !isDataSelected).map(({ oid }) => oid)).toEqual(
+        excluded.map(({ oid }) => oid),
+      );
+    } finally {
+      await client.query('ROLLBACK');
     }
   });
 
