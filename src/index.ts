@@ -32,6 +32,7 @@ export {
   type ExportBackupResult,
   exportBackup,
 } from './operations/export-backup.ts';
+export { type JoinBackupOptions, type JoinBackupResult, joinBackup } from './operations/join-backup.ts';
 export {
   type ListBackupsOptions,
   type ListedBackup,

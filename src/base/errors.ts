@@ -135,6 +135,18 @@ export const errorTable = {
     kind: 'backup',
     meaning: 'a cleanup was deleting objects that the run needs, or two cleanups met; run again',
   },
+  SHARD_MISSING: {
+    kind: 'backup',
+    meaning: 'a shard of the backup neither did its part nor was at work for longer than --shard-timeout',
+  },
+  SHARDS_ENDED: {
+    kind: 'backup',
+    meaning: 'the run that a shard belongs to has ended without a backup, or is not to be found',
+  },
+  SHARD_MISMATCH: {
+    kind: 'backup',
+    meaning: 'a shard was given another server, database, number of shards or version than its backup',
+  },
   BACKUP_INCOMPLETE: { kind: 'backup', meaning: 'what was stored does not match the catalog' },
 
   INCREMENTAL_MISMATCH: {

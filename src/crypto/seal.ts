@@ -25,7 +25,7 @@ export interface DataKey {
 }
 
 /** What an object is; separates the derived keys. */
-export type SealKind = 'segment' | 'manifest';
+export type SealKind = 'segment' | 'manifest' | 'shard';
 
 const magic = Buffer.from('pgkeep\0\x01', 'latin1');
 const headerBytes = 57;

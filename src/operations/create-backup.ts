@@ -2,7 +2,7 @@
 // rest. Nothing is written before options, key, repository, database and programs have been checked, and the backup
 // exists only once its last object is written.
 import type pg from 'pg';
-import { type ErrorCode, type ErrorData, errorToData, PgkeepError, throwIfAborted } from '../base/errors.ts';
+import { type ErrorData, errorToData, PgkeepError, throwIfAborted } from '../base/errors.ts';
 import { version } from '../base/version.ts';
 import { parseKey } from '../crypto/key.ts';
 import { listArchive, readThroughArchive } from '../postgres/archive-contents.ts';
@@ -46,7 +46,6 @@ import {
   type Manifest,
   type RangeEntry,
   type SegmentRef,
-  slicesOf,
   type TableEntry,
 } from '../repository/manifest.ts';
 import type { BackupMetadata } from '../repository/metadata.ts';
@@ -55,18 +54,15 @@ import { inspectRepository, Repository, readAllMetadata } from '../repository/re
 import { SegmentStore } from '../repository/segment-store.ts';
 import { type Part, partOf, seriesOf } from '../repository/series.ts';
 import { readVerification, wasFoundDamaged } from '../repository/verification.ts';
-import type { Traffic } from '../storage/counting-storage.ts';
+import { addTraffic, type Traffic } from '../storage/counting-storage.ts';
 import { type OpenedStorage, openStorage } from '../storage/open-storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
+import { CollectedRanges, type RangeShares } from './create/collected-ranges.ts';
 import { firstVersionWithTidRangeScan, planCopies } from './create/copy-plan.ts';
+import { isUnreadable, type Learned, learnBackup, rangesInReach } from './create/earlier.ts';
 import { LoadLimit } from './create/load-limit.ts';
-import { isComparable, type Parent, parseSnapshot, reasonAgainst } from './create/parent.ts';
-import {
-  type EarlierTable,
-  type RangeShares,
-  type ReadTablesOptions,
-  readTables,
-} from './create/read-tables.ts';
+import { type Parent, reasonAgainst } from './create/parent.ts';
+import { type EarlierTable, type ReadItemsOptions, readItems } from './create/read-tables.ts';
 import {
   type Reconciled,
   reasonWithoutLargeObjects,
@@ -75,11 +71,13 @@ import {
 } from './create/reconcile.ts';
 import { expectSpace, requireSpace } from './create/require-space.ts';
 import { storeSchemaArchive } from './create/schema-archive.ts';
+import { backupSessionName } from './create/shard-plan.ts';
+import { removeShards, requireShards, shareRows } from './create/share-rows.ts';
 import type { OperationEvent, RunOptions } from './events.ts';
 import { durationLimits, jobsLimits, maxLoadLimits, requireInteger } from './option-check.ts';
 import { replicate, requireOtherPlace } from './replicate-backups.ts';
 import { rowTextSettings } from './row-text-settings.ts';
-import { readRanges, storeRanges } from './table-index.ts';
+import { storeRanges } from './table-index.ts';
 import { keepRecoveryKit } from './write-recovery-kit.ts';
 
 export interface CreateBackupOptions extends RunOptions {
@@ -132,6 +130,12 @@ export interface CreateBackupOptions extends RunOptions {
   fullEveryMs?: number;
   /** A folder with PostgreSQL's client programs; without it they are looked for in the usual places. */
   programs?: string | undefined;
+  /** So many other processes read the rows: see {@link joinBackup}. */
+  shards?: number | undefined;
+  /** What they join by; the id of the backup without it, told by the event `shards`. */
+  join?: string | undefined;
+  /** How long a shard's part may be neither done nor under way. Default 10 minutes. */
+  shardTimeoutMs?: number | undefined;
   /** Nobody can delete the backup, or what it needs, for so long; only in a storage that can lock objects. */
   lockForMs?: number | undefined;
 }
@@ -196,6 +200,7 @@ const defaults = {
   lockTimeoutMs: 60_000,
   maxBlockingMs: 30_000,
   fullEveryMs: 7 * 86_400_000,
+  shardTimeoutMs: 600_000,
 };
 
 /**
@@ -210,6 +215,7 @@ export async function createBackup(options: CreateBackupOptions): Promise<Create
   requireInteger('maxBlockingMs', options.maxBlockingMs, durationLimits);
   requireInteger('maxLoad', options.maxLoad, maxLoadLimits);
   requireInteger('lockForMs', options.lockForMs, lockLimits);
+  requireShards(options);
   if (options.full && options.verifyIncremental) {
     throw new PgkeepError('OPTION_INVALID', 'nothing is built on an earlier backup that could be compared', {
       hint: 'give --full or --verify-incremental, not both',
@@ -279,15 +285,6 @@ async function withReplica(
 /** What cannot be taken back has a limit: ten years. */
 const lockLimits = { min: 1, max: 3_650 * 86_400_000 };
 
-/** What an earlier backup that is no use to this one fails with. */
-const unreadable = new Set<ErrorCode>([
-  'OBJECT_MISSING',
-  'OBJECT_DAMAGED',
-  'REPOSITORY_MISMATCH',
-  'REPOSITORY_UNSUPPORTED',
-  'RECIPIENT_UNSUPPORTED',
-]);
-
 /** The oldest whose catalog and functions are as used here. */
 const oldestVersion = 13;
 
@@ -305,10 +302,8 @@ function requireSupported(facts: ServerFacts): void {
 /** How many backups are looked at for one that can be built on. */
 const maxCandidates = 5;
 
-/** What is known from one earlier backup. */
-interface Learned {
-  /** Pages of a range, by the quoted, qualified name of the table. */
-  rangePages: ReadonlyMap<string, number>;
+/** The newest earlier backup that can be built on, else the newest. */
+interface Found extends Pick<Learned, 'rangePages'> {
   parent: Parent | undefined;
   /** Why there is none. */
   withoutParent: string | undefined;
@@ -322,7 +317,9 @@ interface Server {
 }
 
 /** What is known from earlier backups of the database. */
-interface Earlier extends Learned {
+interface Earlier extends Found {
+  /** The backups whose segments are known. */
+  known: string[];
   /** The backups of the same series, newest first. */
   series: BackupMetadata[];
   /** Whether there is none of the database, of any series. */
@@ -365,6 +362,9 @@ class Run {
   #monitor: pg.Client | undefined;
   #watcher: ServerWatch | undefined;
   #lock: BackupLock | undefined;
+  #shardsTraffic: Traffic = { requests: 0, sentBytes: 0, receivedBytes: 0 };
+  /** Removes what is there for the shards alone. */
+  #leaveShards: (() => Promise<void>) | undefined;
 
   constructor(options: CreateBackupOptions, storage: OpenedStorage) {
     this.#options = options;
@@ -384,7 +384,7 @@ class Run {
       onWarning: (message, hint) => this.#warn(message, hint),
     });
     this.#id = newBackupId(this.#startedAt);
-    this.#applicationName = `pgkeep ${this.#id}`;
+    this.#applicationName = backupSessionName(this.#id);
     this.#signal =
       options.signal === undefined
         ? this.#failure.signal
@@ -462,6 +462,8 @@ class Run {
   async close(): Promise<void> {
     this.#watcher?.stop();
     await Promise.all([this.#leader, this.#monitor].map(client => client && closeClient(client)));
+    // What stays is removed by a cleanup.
+    await this.#leaveShards?.().catch(() => undefined);
   }
 
   get #choice(): Manifest['options'] {
@@ -602,7 +604,8 @@ class Run {
     const ofDatabase = backups.filter(metadata => metadata.database === database.name);
     const series = ofDatabase.filter(metadata => seriesOf(metadata) === own);
     const others = ofDatabase.filter(metadata => seriesOf(metadata) !== own);
-    let newest: Learned | undefined;
+    let newest: Found | undefined;
+    const known: string[] = [];
     for (const metadata of [...series, ...others].slice(0, maxCandidates)) {
       const found = await this.#readEarlier(repository, metadata);
       if (found === undefined) continue;
@@ -613,11 +616,12 @@ class Run {
       const learned = await this.#learn(repository, store, found.manifest, why);
       if (learned === undefined) continue;
       newest = learned;
+      known.push(metadata.id);
       if (why === undefined) break;
     }
     const withoutParent = 'there is no earlier backup of the database that can be read';
     const learned = newest ?? { rangePages: new Map(), parent: undefined, withoutParent };
-    return { ...learned, series, isFirst: ofDatabase.length === 0 };
+    return { ...learned, known, series, isFirst: ofDatabase.length === 0 };
   }
 
   /** @returns nothing, having said why, when the backup cannot be built upon. */
@@ -641,19 +645,9 @@ class Run {
     store: SegmentStore,
     manifest: Manifest,
     withoutParent: string | undefined,
-  ): Promise<Learned | undefined> {
+  ): Promise<Found | undefined> {
     return this.#ifReadable(manifest.backup, async () => {
-      const rangePages = new Map<string, number>();
-      const tables: Parent['tables'] = new Map();
-      store.learn(manifest, manifest.archive.segments);
-      for (const table of manifest.tables) {
-        store.learn(manifest, table.index ?? []);
-        const ranges = await readRanges(repository, manifest, table);
-        for (const range of ranges) store.learn(manifest, slicesOf(range));
-        rangePages.set(quoteQualified(table.schema, table.name), table.rangePages);
-        if (table.source !== undefined)
-          tables.set(table.oid, { source: table.source, rangePages: table.rangePages, ranges });
-      }
+      const { rangePages, tables } = await learnBackup(repository, store, manifest);
       const parent = withoutParent === undefined ? { manifest, tables } : undefined;
       return { rangePages, parent, withoutParent };
     });
@@ -663,7 +657,7 @@ class Run {
     try {
       return await read();
     } catch (error) {
-      if (!(error instanceof PgkeepError) || !unreadable.has(error.code)) throw error;
+      if (!isUnreadable(error)) throw error;
       this.#warn(
         `the backup ${backup} cannot be built upon: ${error.message}`,
         'this backup is complete without it; check the repository',
@@ -698,9 +692,10 @@ class Run {
       relation => reasonWithoutRows(relation, { schemaOnly, isStandby }) === undefined,
     );
     const contexts = await this.#readContexts(this.#clients().leader, server.facts, read);
+    const { parent } = earlier;
     const rangePagesOf = new Map(earlier.rangePages);
     for (const { oid, schema, name } of read) {
-      const before = earlier.parent?.tables.get(oid);
+      const before = parent?.tables.get(oid);
       if (before !== undefined) rangePagesOf.set(quoteQualified(schema, name), before.rangePages);
     }
     const { encoding } = server.database;
@@ -718,7 +713,8 @@ class Run {
         'a run that finds no space left leaves no backup, and the next reuses what it stored',
       );
     }
-    this.#emit({ type: 'phase', phase: 'data', detail: `${read.length} tables` });
+    const inShards = this.#options.shards === undefined ? '' : `, in ${this.#options.shards} shards`;
+    this.#emit({ type: 'phase', phase: 'data', detail: `${read.length} tables${inShards}` });
     this.#progress = { doneBytes: 0, totalBytes, rows: 0 };
     const archive = storeSchemaArchive({
       program: server.pgDump,
@@ -741,19 +737,19 @@ class Run {
       store,
       signal: this.#signal,
     });
-    const rows = this.#readRows({
+    const reading: ReadItemsOptions = {
       target: this.#target,
       applicationName: this.#applicationName,
       snapshotId: snapshot.id,
       plan,
-      earlier:
-        earlier.parent && read.map(relation => earlierTable(earlier.parent, relation, contexts, snapshot)),
+      earlier: parent && read.map(relation => earlierTable(parent, relation, contexts, snapshot)),
       isVerified: this.#isVerified(earlier),
       onUnreadable: message =>
         this.#warn(
           `${message}: what it holds is read from the database`,
           'earlier backups may need it; see: pgkeep verify --all',
         ),
+      onContradiction: error => this.#warn(`${error.message}: everything is read again`, error.hint),
       repository,
       store,
       key,
@@ -765,14 +761,19 @@ class Run {
         this.#progress = { doneBytes, totalBytes, rows: count };
         this.#showProgress();
       },
-    });
-    const [storedArchive, { ranges, shares }] = await this.#together(archive, rows);
+    };
+    const rows =
+      this.#options.shards === undefined
+        ? this.#readRows(reading, store)
+        : this.#shareRows(reading, this.#options.shards, { server, snapshot, relations: read, earlier });
+    const [storedArchive, taken] = await this.#together(archive, rows);
+    const ranges = taken.whole();
     const rangePages = plan.tables.map(table => table.rangePages);
     return {
       archive: storedArchive,
       read,
       ranges,
-      shares,
+      shares: taken.shares,
       rangePages,
       contexts,
       largeObjects,
@@ -794,23 +795,52 @@ class Run {
     );
   }
 
-  /** Reads everything, without the earlier backup, when what is there does not follow from it. */
-  async #readRows(options: ReadTablesOptions): ReturnType<typeof readTables> {
-    if (this.#options.maxLoad !== undefined && options.jobs === 1) {
-      this.#warn('one worker reads however busy the server is', '--max-load has an effect from --jobs 2 on');
-    }
-    try {
-      const read = await readTables(options);
-      this.#mismatches.push(...read.mismatches);
-      return read;
-    } catch (error) {
-      if (!(error instanceof PgkeepError) || error.code !== 'INCREMENTAL_MISMATCH') throw error;
-      this.#mismatches.push(error.message);
-      this.#warn(`${error.message}: everything is read again`, error.hint);
-      return await readTables({ ...options, earlier: undefined });
-    } finally {
-      this.#limit.end();
-    }
+  /** Reads all rows in this process. */
+  async #readRows(options: ReadItemsOptions, store: SegmentStore): Promise<CollectedRanges> {
+    this.#limit.requireSeveral(options.jobs);
+    const { taken, mismatches } = await readItems(options, () => new CollectedRanges(options.plan, store));
+    this.#mismatches.push(...mismatches);
+    return taken;
+  }
+
+  /** Has other processes read the rows. */
+  async #shareRows(
+    reading: ReadItemsOptions,
+    shards: number,
+    from: { server: Server; snapshot: SourceSnapshot; relations: readonly Relation[]; earlier: Earlier },
+  ): Promise<CollectedRanges> {
+    const { join, shardTimeoutMs = defaults.shardTimeoutMs } = this.#options;
+    const { server, snapshot, relations, earlier } = from;
+    const { repository } = reading;
+    this.#leaveShards = () => removeShards(repository, this.#id, join);
+    const { taken, mismatches, traffic } = await shareRows({
+      reading,
+      plan: {
+        repository: repository.id,
+        backup: this.#id,
+        shards,
+        server: server.facts,
+        database: server.database,
+        snapshot,
+        lockedUntil: this.#lock?.sharedUntil,
+        relations,
+        parent: earlier.parent?.manifest.backup ?? null,
+        known: earlier.known,
+      },
+      join,
+      monitor: this.#clients().monitor,
+      timeoutMs: shardTimeoutMs,
+      onReady: token => this.#emit({ type: 'shards', backup: this.#id, shards, join: token }),
+      onWarning: (message, hint) => this.#warn(message, hint),
+    });
+    this.#mismatches.push(...mismatches);
+    this.#shardsTraffic = traffic;
+    return taken;
+  }
+
+  /** Of this process and the shards. */
+  get #traffic(): Traffic {
+    return addTraffic(this.#storage.traffic, this.#shardsTraffic);
   }
 
   /** @returns how many there are, all of which can be read where they are taken; or why they cannot be taken. */
@@ -978,7 +1008,7 @@ class Run {
       incremental: this.#incrementalFacts(earlier, data.shares),
       newBytes,
       reusedBytes,
-      traffic: { ...this.#storage.traffic },
+      traffic: this.#traffic,
       tags: [...(this.#options.tags ?? [])],
       reason: this.#options.reason ?? null,
     };
@@ -1091,7 +1121,7 @@ class Run {
       incremental: manifest.incremental,
       mismatches: this.#mismatches,
       replica: null,
-      traffic: { ...this.#storage.traffic },
+      traffic: this.#traffic,
       warnings: this.#warnings,
     };
   }
@@ -1119,20 +1149,14 @@ class Run {
 
 /** What an earlier backup has of a table, when it has the same rows' text in the same place. */
 function earlierTable(
-  parent: Earlier['parent'],
+  parent: Parent,
   { oid }: Relation,
   contexts: ReadonlyMap<string, RowContext>,
   snapshot: SourceSnapshot,
 ): EarlierTable | undefined {
-  const table = parent?.tables.get(oid);
-  const then = parent && parseSnapshot(parent.manifest.snapshot.xids);
-  const now = parseSnapshot(snapshot.xids);
-  if (table === undefined || then === undefined || now === undefined) return undefined;
-  if (!isSameContext(table.source, contexts.get(oid))) return undefined;
-  const isInReach = (range: RangeEntry) =>
-    range.base === undefined || isComparable(BigInt(range.base.xmin), now.xmax);
-  const ranges = table.ranges.map(range => (isInReach(range) ? range : undefined));
-  return { ranges, xmin: String(then.xmin) };
+  const source = parent.tables.get(oid)?.source;
+  if (source === undefined || !isSameContext(source, contexts.get(oid))) return undefined;
+  return rangesInReach(parent, oid, snapshot.xids);
 }
 
 function isSameContext(one: RowContext, other: RowContext | undefined): boolean {

@@ -6,6 +6,8 @@ export type Phase =
   | 'connect'
   | 'lock'
   | 'data'
+  | 'wait-for-shards'
+  | 'wait-for-coordinator'
   | 'reconcile'
   | 'finish'
   | 'preflight'
@@ -30,6 +32,8 @@ export type OperationEvent =
   | { type: 'phase'; phase: Phase; detail?: string }
   /** Bytes done and expected: of COPY text (an estimate from relation sizes on create; exact on restore), of objects on replicate. */
   | { type: 'progress'; doneBytes: number; totalBytes: number; rows: number; heldBack?: HeldBack }
+  /** The snapshot is taken, and so many shards can join by the token. */
+  | { type: 'shards'; backup: string; shards: number; join: string }
   | { type: 'warning'; message: string; hint?: string };
 
 /** Fewer workers than all read, because others keep the server busy. */

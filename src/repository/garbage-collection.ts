@@ -24,6 +24,7 @@ import {
   segmentIdIn,
   segmentName,
   segmentPrefix,
+  shardsPrefix,
   verifiedName,
   verifiedPrefix,
 } from './layout.ts';
@@ -144,6 +145,8 @@ class Collection {
 
   async markDueLists(): Promise<void> {
     const { lists, leftovers } = await findGarbage(this.#storage);
+    // No backup needs what shards tell each other, and no run takes longer than the grace.
+    for await (const object of this.#storage.list(shardsPrefix)) leftovers.push(object);
     this.#leftovers = leftovers.filter(object => this.#isOld(object.modified)).map(object => object.name);
     for (const list of lists) {
       throwIfAborted(this.#options.signal);

@@ -54,3 +54,15 @@ export function scratchFolder(nowMs: number, random: string): string {
 export function scratchFolderOf(name: string): string | undefined {
   return /^probe\/\d+-[0-9a-f]{8}\//.exec(name)?.[0];
 }
+
+/** What the processes that make one backup together leave for each other; it goes when they are done. */
+export const shardsPrefix = 'shards/';
+
+export function shardsFolder(backupId: string): string {
+  return `${shardsPrefix}${backupId}/`;
+}
+
+/** Leads from a token that somebody chose to the backup that is joined by it. */
+export function joinName(token: string): string {
+  return `${shardsPrefix}${token}.join`;
+}

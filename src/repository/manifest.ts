@@ -313,7 +313,8 @@ const slice = also<Slice>(
 
 const indexHead = fields({ keys: listOf(matching(/^[0-9a-f]{32}$/)) });
 
-const rangeEntry = also<RangeEntry>(
+/** Whether a value of JSON is a {@link RangeEntry}. */
+export const isRangeEntry = also<RangeEntry>(
   fields({
     rows: isCount,
     bytes: isCount,
@@ -342,7 +343,7 @@ const tableEntry = also<TableEntry>(
     rangePages: isCount,
     source: optional(fields({ fileNode: oid, context: isText })),
     loadVia: optional(fields(named)),
-    ranges: optional(listOf(rangeEntry)),
+    ranges: optional(listOf(isRangeEntry)),
     index: optional(listOf(fields(segmentRef))),
   }),
   table =>
@@ -504,7 +505,7 @@ export function parseRanges(table: TableEntry, text: Buffer, keys: readonly stri
       own = (parseJson(name, line, indexHead) as { keys: string[] }).keys;
       continue;
     }
-    const range = parseJson(name, line, rangeEntry) as RangeEntry;
+    const range = parseJson(name, line, isRangeEntry) as RangeEntry;
     ranges.push(
       withKeys(range, key => {
         if (key === -1) return -1;

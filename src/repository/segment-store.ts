@@ -133,6 +133,19 @@ export class SegmentStore {
     this.#used.delete(id);
   }
 
+  /**
+   * Counts a segment as used that another process of this run has found or stored; it is not looked at.
+   * @param keyId of its data key; `null` without encryption.
+   * @param isNew whether that process stored it.
+   */
+  takeOver({ id, plainBytes, storedBytes }: SegmentRef, keyId: string | null, isNew: boolean): SegmentRef {
+    const lockedUntil = isNew ? this.#lockedUntil : undefined;
+    if (isNew && !this.#used.get(id)?.isNew)
+      this.#used.set(id, { keyId, plainBytes, storedBytes, isNew, lockedUntil });
+    const used = this.#used.get(id) ?? { keyId, plainBytes, storedBytes, isNew };
+    return this.#use(id, used);
+  }
+
   /** Whether this run stored the segment. */
   isNew(id: string): boolean {
     return this.#used.get(id)?.isNew ?? false;

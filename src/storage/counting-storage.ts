@@ -10,6 +10,14 @@ export interface Traffic {
   receivedBytes: number;
 }
 
+export function addTraffic(one: Traffic, other: Traffic): Traffic {
+  return {
+    requests: one.requests + other.requests,
+    sentBytes: one.sentBytes + other.sentBytes,
+    receivedBytes: one.receivedBytes + other.receivedBytes,
+  };
+}
+
 export class CountingStorage implements Storage {
   readonly location: string;
   readonly traffic: Traffic = { requests: 0, sentBytes: 0, receivedBytes: 0 };

@@ -1,11 +1,17 @@
-// A process that takes a backup and kills itself (SIGKILL) at a chosen object: just before it would be stored, or just
-// after it was. The argument is a DyingCreate as JSON.
+// A process that takes a backup, or does a shard's part of one, and kills itself (SIGKILL) at a chosen object: just
+// before it would be stored, or just after it was. The argument is a DyingCreate as JSON.
 
 import { type CreateBackupOptions, createBackup } from '../../src/operations/create-backup.ts';
+import { type JoinBackupOptions, joinBackup } from '../../src/operations/join-backup.ts';
 import { LocalStorage } from '../../src/storage/local/local-storage.ts';
 
 export interface DyingCreate {
-  options: Pick<CreateBackupOptions, 'database' | 'repository' | 'encryptionKey' | 'programs' | 'jobs'>;
+  options: Pick<
+    CreateBackupOptions,
+    'database' | 'repository' | 'encryptionKey' | 'programs' | 'jobs' | 'shards' | 'join'
+  >;
+  /** Which part to do of the backup that another process makes. */
+  part?: Pick<JoinBackupOptions, 'shard' | 'shards' | 'join'>;
   /** The beginning of the object's name. */
   name: string;
   when: 'before' | 'after';
@@ -13,7 +19,7 @@ export interface DyingCreate {
   nth: number;
 }
 
-const { options, name, when, nth } = JSON.parse(process.argv[2] ?? '{}') as DyingCreate;
+const { options, part, name, when, nth } = JSON.parse(process.argv[2] ?? '{}') as DyingCreate;
 let met = 0;
 const put = LocalStorage.prototype.put;
 LocalStorage.prototype.put = async function (this: LocalStorage, ...args: Parameters<typeof put>) {
@@ -23,4 +29,6 @@ LocalStorage.prototype.put = async function (this: LocalStorage, ...args: Parame
   if (isHere) process.kill(process.pid, 'SIGKILL');
   return outcome;
 };
-await createBackup({ ...options, environment: { PATH: process.env.PATH } });
+const environment = { PATH: process.env.PATH };
+if (part === undefined) await createBackup({ ...options, environment });
+else await joinBackup({ ...options, ...part, environment });

@@ -7,10 +7,12 @@ import {
   createBackup,
   type ReplicaOutcome,
 } from '../../operations/create-backup.ts';
+import { type JoinBackupOptions, type JoinBackupResult, joinBackup } from '../../operations/join-backup.ts';
 import { leftOutLabel } from '../../repository/manifest.ts';
 import { partText } from '../../repository/series.ts';
 import { lowerPriority } from '../cpu-priority.ts';
 import { readEncryptionKey } from '../encryption-key.ts';
+import { parseShard } from '../options/shard.ts';
 import { printJson } from '../output/json.ts';
 import { type Progress, startProgress } from '../output/progress.ts';
 import { reportError } from '../output/report.ts';
@@ -25,8 +27,25 @@ export async function run(invocation: Invocation<'create'>): Promise<void> {
   lowerPriority(options.nice, process.platform);
   const encryptionKey = readEncryptionKey(invocation);
   const progress = await startProgress(options.quiet, io);
+  const part = options.shard === undefined ? undefined : parseShard(options.shard);
   try {
-    const result = await createBackup(operationOptions(invocation, encryptionKey, progress));
+    if (part !== undefined && part.shard > 0) {
+      const joined = await joinBackup({ ...joinOptions(invocation, encryptionKey, progress), ...part });
+      progress.stop();
+      if (options.json) printJson(joined, io);
+      if (!options.quiet) io.stderr.write(joinedText(joined, await styleFor(io.stderr, io)));
+      return;
+    }
+    const shards = part?.shards ?? options.shards;
+    const result = await createBackup({
+      ...operationOptions(invocation, encryptionKey, progress),
+      ...(shards !== undefined && { shards, join: options.join }),
+      onEvent: event => {
+        // The one event that scripts need: a line before the document of the result.
+        if (event.type === 'shards' && options.json) io.stdout.write(`${JSON.stringify(event)}\n`);
+        progress.onEvent(event);
+      },
+    });
     progress.stop();
     progress.warn(result.warnings);
     if (options.json) printJson(result, io);
@@ -82,9 +101,41 @@ function operationOptions(
     verifyIncremental: options.verifyIncremental,
     fullEveryMs: options.fullEveryMs,
     programs: options.programs,
+    shardTimeoutMs: options.shardTimeoutMs,
     signal,
     onEvent: progress.onEvent,
   };
+}
+
+function joinOptions(
+  { options, environment, signal }: Invocation<'create'>,
+  encryptionKey: string | undefined,
+  progress: Progress,
+): Omit<JoinBackupOptions, 'shard' | 'shards'> {
+  return {
+    join: options.join ?? '',
+    database: options.database,
+    environment,
+    repository: options.repository,
+    storage: storageOptions(options),
+    encryptionKey,
+    jobs: options.jobs,
+    shardTimeoutMs: options.shardTimeoutMs,
+    signal,
+    onEvent: progress.onEvent,
+  };
+}
+
+/** What people read at the end of a part. */
+export function joinedText(result: JoinBackupResult, style: Style): string {
+  const { shard, shards, backup, rows, sizeBytes, durationMs, newBytes, reusedBytes } = result;
+  const size = `${formatBytes(sizeBytes)} in ${formatDuration(durationMs)}`;
+  return [
+    `${style.green('shard')} ${shard} of ${shards} of ${style.bold(backup)}, which is stored: ${formatQuantity(rows, 'row')}, ${size}`,
+    `stored ${formatBytes(newBytes)} new, reused ${formatBytes(reusedBytes)}, in ${result.repository}`,
+  ]
+    .map(line => `${line}\n`)
+    .join('');
 }
 
 /** Says first that the backup counts. */

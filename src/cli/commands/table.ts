@@ -18,6 +18,8 @@ export const commandTable: { readonly [C in CommandName]: Command<C> } = {
       ],
       ['pgkeep create --replicate-to s3://shop-backups/replica', 'and copy it to a second repository'],
       ['pgkeep create --lock-days 30', 'that nobody can delete for 30 days, in a bucket made for that'],
+      ['pgkeep create --shards 3', 'whose rows three other processes read'],
+      ['pgkeep create --shard 1/3 --join backup-1642684800000-a1b2c3d4', 'one of them, on any machine'],
       ['pgkeep create --json', 'for scripts: the result as JSON on stdout'],
     ],
     load: () => import('./create.ts'),
@@ -152,6 +154,20 @@ export const commandTable: { readonly [C in CommandName]: Command<C> } = {
       ['pgkeep storage probe --json', 'for scripts; the exit code is 11 when backups would not work there'],
     ],
     load: () => import('./storage-probe.ts'),
+  },
+  'schedule print': {
+    summary: 'print what has another program run backups',
+    examples: [
+      [
+        'pgkeep schedule print --for kubernetes --shards 4 --repository s3://backups/shop | kubectl create -f -',
+        'one backup by four pods, and one that coordinates them',
+      ],
+      [
+        "pgkeep schedule print --for kubernetes --shards 4 --repository s3://backups/shop --cron '0 2 * * *'",
+        'every night',
+      ],
+    ],
+    load: () => import('./schedule-print.ts'),
   },
   completion: {
     summary: 'print a shell completion script',

@@ -123,6 +123,7 @@ function addCommand(
 
 const groupSummaries: Readonly<Record<string, string>> = {
   key: 'encryption keys',
+  schedule: 'backups run by another program',
   storage: 'the storage below a repository',
 };
 

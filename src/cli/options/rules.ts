@@ -1,6 +1,7 @@
 // Rules about options that concern more than one of them.
 import type { Problem } from './problem.ts';
 import type { Resolved } from './resolved.ts';
+import { parseShard } from './shard.ts';
 import { isNamedByType, storageTypes } from './storage-type.ts';
 import { type OptionName, optionTable } from './table.ts';
 
@@ -12,6 +13,7 @@ export function checkRules(resolved: ReadonlyMap<OptionName, Resolved>): Problem
     ...exclusive(resolved),
     ...verification(resolved),
     ...locking(resolved),
+    ...sharding(resolved),
   ];
 }
 
@@ -54,6 +56,7 @@ const exclusivePairs: readonly (readonly [OptionName, OptionName])[] = [
   ['resume', 'dataOnly'],
   ['cleanTarget', 'dataOnly'],
   ['asOf', 'repair'],
+  ['shards', 'shard'],
 ];
 
 function exclusive(resolved: ReadonlyMap<OptionName, Resolved>): Problem[] {
@@ -71,6 +74,24 @@ function locking(resolved: ReadonlyMap<OptionName, Resolved>): Problem[] {
   const mode = resolved.get('lockMode');
   if (mode?.origin !== 'flag' || resolved.get('lockDays')?.value !== undefined) return [];
   return [{ source: mode.source, message: 'is for --lock-days', inConfigFile: false }];
+}
+
+/** A part of nothing, or a token for nothing. In the environment the token waits until it is needed. */
+function sharding(resolved: ReadonlyMap<OptionName, Resolved>): Problem[] {
+  const [shards, shard, join] = (['shards', 'shard', 'join'] as const).map(name => resolved.get(name));
+  const problems: Problem[] = [];
+  if (shard?.value !== undefined && parseShard(String(shard.value)) === undefined) {
+    const message = `'${shard.value}' is not a part such as 2/3`;
+    problems.push({ source: shard.source, message, inConfigFile: false });
+  }
+  if (shard?.value !== undefined && join?.value === undefined) {
+    const message = 'needs --join, to say of which backup';
+    problems.push({ source: shard.source, message, inConfigFile: false });
+  }
+  if (join?.origin === 'flag' && shards?.value === undefined && shard?.value === undefined) {
+    problems.push({ source: join.source, message: 'is for --shard or --shards', inConfigFile: false });
+  }
+  return problems;
 }
 
 /** Options of verify that go with one level alone. */

@@ -16,6 +16,7 @@ export type CommandName =
   | 'storage probe'
   | 'export'
   | 'recovery-kit'
+  | 'schedule print'
   | 'completion';
 
 interface Row {
@@ -73,6 +74,7 @@ const repositoryCommands = [
   'replicate',
   'doctor',
   'storage probe',
+  'schedule print',
 ] as const;
 
 export const optionTable = {
@@ -761,7 +763,63 @@ export const optionTable = {
     default: 2,
     help: 'workers, each with a connection of its own',
     group: 'How',
-    commands: ['create', 'verify', 'restore', 'doctor', 'replicate'],
+    commands: ['create', 'verify', 'restore', 'doctor', 'replicate', 'schedule print'],
+  },
+  shards: {
+    type: 'integer',
+    flags: '--shards <n>',
+    min: 1,
+    max: 100,
+    help: 'have so many other processes read the rows, here or on other machines: see --shard',
+    group: 'How',
+    commands: ['create', 'schedule print'],
+  },
+  shard: {
+    type: 'string',
+    flags: '--shard <i/n>',
+    help: 'do one part of the backup that a create --shards is making, such as 2/3; 0/3 is --shards 3',
+    group: 'How',
+    commands: ['create'],
+  },
+  join: {
+    type: 'string',
+    flags: '--join <token>',
+    env: ['PGKEEP_JOIN'],
+    help: 'with --shard: which backup, as create --shards prints it; with --shards: a name to use instead, once',
+    group: 'How',
+    commands: ['create'],
+  },
+  shardTimeoutMs: {
+    type: 'duration',
+    flags: '--shard-timeout <time>',
+    env: ['PGKEEP_SHARD_TIMEOUT'],
+    config: 'shardTimeout',
+    default: '10m',
+    help: 'how long a part may be neither done nor under way, or its backup not begun',
+    group: 'How',
+    commands: ['create', 'schedule print'],
+  },
+  engine: {
+    type: 'string',
+    choices: ['kubernetes'],
+    flags: '--for <engine>',
+    help: 'what runs it: kubernetes',
+    group: 'What',
+    commands: ['schedule print'],
+  },
+  image: {
+    type: 'string',
+    flags: '--image <image>',
+    help: 'a container image that holds pgkeep and the client programs of PostgreSQL; pgkeep:<its version> without it',
+    group: 'How',
+    commands: ['schedule print'],
+  },
+  cron: {
+    type: 'string',
+    flags: '--cron <schedule>',
+    help: "when to run, such as '0 2 * * *'; without it the manifest is of a Job that runs once",
+    group: 'How',
+    commands: ['schedule print'],
   },
   compressionLevel: {
     type: 'integer',

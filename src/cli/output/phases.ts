@@ -5,6 +5,8 @@ export const phaseWords: Readonly<Record<Phase, string>> = {
   connect: 'connecting',
   lock: 'locking the tables',
   data: 'copying the rows',
+  'wait-for-shards': 'waiting for the shards',
+  'wait-for-coordinator': 'waiting for the coordinator',
   reconcile: 'comparing with the catalog',
   finish: 'finishing',
   preflight: 'checking backup and target',

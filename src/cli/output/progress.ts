@@ -30,13 +30,16 @@ export async function startProgress(quiet: boolean, io: Io): Promise<Progress> {
   const warn = (message: string, hint?: string) => {
     if (warned.has(message)) return;
     warned.add(message);
-    const text = warningText(message, hint, style);
+    tell(warningText(message, hint, style));
+  };
+  const tell = (text: string) => {
     if (line) line.printAbove(text);
     else io.stderr.write(text);
   };
   return {
     onEvent(event) {
       if (event.type === 'warning') warn(event.message, event.hint);
+      else if (event.type === 'shards') tell(joinText(event));
       else showStep(describe(event, io.now()), event.type === 'phase', io.now());
     },
     warn: messages => {
@@ -62,8 +65,15 @@ function plainLines(io: Io): ShowStep {
   };
 }
 
+type ShownEvent = Extract<OperationEvent, { type: 'phase' | 'progress' }>;
+
+/** Without it nobody can join, so it is told whatever else is not. */
+function joinText({ shards, join }: Extract<OperationEvent, { type: 'shards' }>): string {
+  return `waiting for ${formatQuantity(shards, 'shard')}: pgkeep create --shard <i>/${shards} --join ${join}\n`;
+}
+
 /** Turns steps and progress into a line; remembers the step and the speed. */
-function progressWords(): (event: Exclude<OperationEvent, { type: 'warning' }>, nowMs: number) => string {
+function progressWords(): (event: ShownEvent, nowMs: number) => string {
   let step = 'starting';
   let meter = new RateMeter();
   return (event, nowMs) => {

@@ -58,7 +58,14 @@ export function planCopies(
   earlierRangePages: ReadonlyMap<string, number>,
   traceable: Pick<ReadonlySet<string>, 'has'>,
 ): CopyPlan {
-  const tables = relations.map(relation => planTable(relation, versionNumber, earlierRangePages, traceable));
+  return groupTables(
+    encoding,
+    relations.map(relation => planTable(relation, versionNumber, earlierRangePages, traceable)),
+  );
+}
+
+/** The plan for tables that are planned already: the same for the same tables, in every process of this version. */
+export function groupTables(encoding: string, tables: PlannedTable[]): CopyPlan {
   const groups: { tables: number[]; sizeBytes: number }[] = [];
   let group: { tables: number[]; sizeBytes: number } | undefined;
   for (const [index, table] of tables.entries()) {
@@ -100,6 +107,31 @@ export function tasksOf(plan: CopyPlan, item: number): CopyTask[] {
   if (group === undefined) return [];
   const range = item - group.firstItem;
   return group.tables.map(table => ({ table, range }));
+}
+
+/** The items that each of several processes does: each item is one's, and all have about as much to read. */
+export function divideItems(plan: CopyPlan, shards: number): Uint32Array[] {
+  const sizes = new Float64Array(plan.items);
+  for (const { tables: members, firstItem } of plan.groups) {
+    const bytes = members.reduce((sum, table) => sum + (plan.tables[table]?.sizeBytes ?? 0), 0);
+    const items = members.length > 1 ? 1 : (plan.tables[members[0] ?? 0]?.ranges ?? 0);
+    sizes.fill(bytes / Math.max(1, items), firstItem, firstItem + items);
+  }
+  const largestFirst = Uint32Array.from(sizes, (_, item) => item).sort(
+    (a, b) => (sizes[b] ?? 0) - (sizes[a] ?? 0) || a - b,
+  );
+  const loads = new Float64Array(shards);
+  const parts: number[][] = Array.from(loads, () => []);
+  for (const item of largestFirst) {
+    let least = 0;
+    for (let shard = 1; shard < shards; shard++) {
+      if ((loads[shard] ?? 0) < (loads[least] ?? 0)) least = shard;
+    }
+    // Items without bytes must not all go to one.
+    loads[least] = (loads[least] ?? 0) + Math.max(1, sizes[item] ?? 0);
+    parts[least]?.push(item);
+  }
+  return parts.map(items => Uint32Array.from(items).sort());
 }
 
 function planTable(

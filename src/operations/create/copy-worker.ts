@@ -42,7 +42,9 @@ export interface CopyWorkerData {
   hasParent: boolean;
   /** Read everything, and compare it with what building on the earlier backup would have given. */
   isVerified: boolean;
-  /** One counter for all workers: the next item of the plan. */
+  /** The items to do, by number; all of the plan without it. */
+  items: Uint32Array | undefined;
+  /** One counter for all workers: the next item. */
   nextItem: SharedArrayBuffer;
   /** Which workers may take one. */
   turns: SharedArrayBuffer;
@@ -75,12 +77,14 @@ export interface RangeReference {
   xmin: string;
 }
 
-export type TaskResult = CopyTask &
-  (
-    | { kind: 'unread' }
-    | { kind: 'read'; entry: RangeEntry }
-    | { kind: 'delta'; entry: RangeEntry; added: { rows: number; bytes: number } }
-  );
+/** What was done about a range: nothing, a reading of all of it, or of what is new. */
+export type RangeOrigin = CopyTask &
+  ({ kind: 'unread' } | { kind: 'read' } | { kind: 'delta'; added: { rows: number; bytes: number } });
+
+/** With what the range consists of now, unless that is as before. */
+export type TaskResult =
+  | Extract<RangeOrigin, { kind: 'unread' }>
+  | (Exclude<RangeOrigin, { kind: 'unread' }> & { entry: RangeEntry });
 
 /** What has become of a range since the earlier backup. */
 interface Change {
@@ -207,14 +211,20 @@ class Reader {
 
   /** Once nothing is left to take there is nothing to wait for: others may be active for ever. */
   get #isHeldBack(): boolean {
-    return this.#turn.isHeldBack && Atomics.load(this.#nextItem, 0) < this.#data.plan.items;
+    return this.#turn.isHeldBack && Atomics.load(this.#nextItem, 0) < this.#items;
   }
 
   #take(): number | undefined {
     const again = this.#again.shift();
     if (again !== undefined) return again;
-    const item = Atomics.add(this.#nextItem, 0, 1);
-    return item < this.#data.plan.items ? item : undefined;
+    const next = Atomics.add(this.#nextItem, 0, 1);
+    return next < this.#items ? (this.#data.items?.[next] ?? next) : undefined;
+  }
+
+  /** How many there are to take. */
+  get #items(): number {
+    const { items, plan } = this.#data;
+    return items?.length ?? plan.items;
   }
 
   async #begin(): Promise<void> {

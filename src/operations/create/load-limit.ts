@@ -31,6 +31,15 @@ export class LoadLimit {
     this.#options = options;
   }
 
+  /** Says so when there is nothing that could be held back. */
+  requireSeveral(jobs: number): void {
+    if (this.#options.maxLoad === undefined || jobs > 1) return;
+    this.#options.onWarning(
+      'one worker reads however busy the server is',
+      '--max-load has an effect from --jobs 2 on',
+    );
+  }
+
   /** Begins anew with so many workers, all of which may read. @returns what each is to have a {@link Turn} of. */
   begin(workers: number): SharedArrayBuffer {
     const shared = new SharedArrayBuffer(cells * Int32Array.BYTES_PER_ELEMENT);

@@ -1,24 +1,28 @@
-// The main thread's side of reading rows: answers the workers, stores what they seal, gathers each table's ranges.
+// The main thread's side of reading rows: answers the workers, stores what they seal, passes on the ranges.
+import { PgkeepError } from '../../base/errors.ts';
 import { forEachAtOnce } from '../../base/for-each-at-once.ts';
 import { freeBuffer } from '../../base/free-buffer.ts';
 import type { DataKey } from '../../crypto/seal.ts';
 import type { DatabaseTarget } from '../../postgres/target.ts';
 import { segmentIdIn } from '../../repository/layout.ts';
-import { type IncrementalFacts, type RangeEntry, type Slice, slicesOf } from '../../repository/manifest.ts';
+import { type RangeEntry, type Slice, slicesOf } from '../../repository/manifest.ts';
 import type { Repository } from '../../repository/repository.ts';
 import type { SegmentStore } from '../../repository/segment-store.ts';
 import { handOver } from '../thread-segment.ts';
 import { toThread } from '../thread-target.ts';
 import { runWorkers } from '../worker-pool.ts';
+import type { RangeTaker } from './collected-ranges.ts';
 import { type CopyPlan, tasksOf } from './copy-plan.ts';
-import type { CopyHost, CopyWorkerData, RangeReference, TaskResult } from './copy-worker.ts';
+import type { CopyHost, CopyWorkerData, RangeReference } from './copy-worker.ts';
 import type { LoadLimit } from './load-limit.ts';
 
-export interface ReadTablesOptions {
+export interface ReadItemsOptions {
   target: DatabaseTarget;
   applicationName: string;
   snapshotId: string;
   plan: CopyPlan;
+  /** The items to read, by number; all of them without it. */
+  items?: Uint32Array;
   /** What an earlier backup has of each table of the plan that can be built on; `undefined` without such a backup. */
   earlier: readonly (EarlierTable | undefined)[] | undefined;
   /** Read everything, and compare it with what building on the earlier backup would have given. */
@@ -33,6 +37,8 @@ export interface ReadTablesOptions {
   signal: AbortSignal;
   /** What the earlier backup has of a range cannot be read: it is read from the database. */
   onUnreadable: (message: string) => void;
+  /** What is there does not follow from the earlier backup: all is read again. */
+  onContradiction: (error: PgkeepError) => void;
   /** After each item: bytes of tables (as on disk) and rows so far. */
   onProgress: (doneBytes: number, rows: number) => void;
 }
@@ -43,22 +49,31 @@ export interface EarlierTable {
   xmin: string;
 }
 
-/** How ranges came into the backup. */
-export type RangeShares = Pick<IncrementalFacts, 'unread' | 'deltas' | 'equal' | 'stored'>;
-
 /**
- * Reads every item of the plan.
- * @returns the ranges of each table of the plan, in order; and where what was read is not what building on the earlier
- * backup would have given.
+ * Reads every item of the plan, or those that are asked for. What is there may not follow from the earlier backup: then all of
+ * it is read again, without that.
+ * @param begin makes what takes the ranges; once more for the second reading, when what the first one got is void.
+ * @returns who has taken the ranges; and where what was read is not what building on the earlier backup would have given.
  * @throws PgkeepError what the server, the storage or a worker failed with; the workers have ended by then.
- * INCREMENTAL_MISMATCH when what is there does not follow from the earlier backup.
  */
-export async function readTables(
-  options: ReadTablesOptions,
-): Promise<{ ranges: RangeEntry[][]; shares: RangeShares; mismatches: string[] }> {
+export async function readItems<T extends RangeTaker>(
+  options: ReadItemsOptions,
+  begin: () => T,
+): Promise<{ taken: T; mismatches: string[] }> {
+  const taken = begin();
+  try {
+    return { taken, mismatches: await readOnce(options, taken) };
+  } catch (error) {
+    if (!(error instanceof PgkeepError) || error.code !== 'INCREMENTAL_MISMATCH') throw error;
+    options.onContradiction(error);
+    const again = begin();
+    await readOnce({ ...options, earlier: undefined }, again);
+    return { taken: again, mismatches: [error.message] };
+  }
+}
+
+async function readOnce(options: ReadItemsOptions, taker: RangeTaker): Promise<string[]> {
   const { plan, store, key, repository } = options;
-  const ranges: (RangeEntry | undefined)[][] = plan.tables.map(table => new Array(table.ranges));
-  const shares = noShares();
   const mismatches: string[] = [];
   let doneBytes = 0;
   let rows = 0;
@@ -101,15 +116,11 @@ export async function readTables(
       for (const result of results) {
         const { table, range } = result;
         const found = result.kind === 'unread' ? earlierRange(table, range) : result.entry;
-        const entries = ranges[table];
-        if (found === undefined || entries === undefined) continue;
-        const entry = await useSegments(store, found);
-        entries[range] = entry;
-        count(shares, store, result, entry);
+        if (found !== undefined) await taker.take(result, await useSegments(store, found));
       }
     },
   };
-  const workers = Math.min(options.jobs, plan.items);
+  const workers = Math.min(options.jobs, options.items?.length ?? plan.items);
   const workerData: CopyWorkerData = {
     target: toThread(options.target),
     applicationName: options.applicationName,
@@ -117,6 +128,7 @@ export async function readTables(
     plan,
     hasParent: options.earlier !== undefined,
     isVerified: options.isVerified,
+    items: options.items,
     nextItem: new SharedArrayBuffer(4),
     turns: options.limit.begin(workers),
     secret: repository.secret,
@@ -124,7 +136,7 @@ export async function readTables(
     level: options.level,
   };
   if (workers > 0) {
-    const ahead = lookAhead(store, earlierSegments(plan, earlierRange));
+    const ahead = lookAhead(store, earlierSegments(options, earlierRange));
     try {
       await runWorkers({
         module: new URL('./copy-worker', import.meta.url),
@@ -135,21 +147,21 @@ export async function readTables(
         signal: options.signal,
       });
     } finally {
+      options.limit.end();
       await ahead.stop();
     }
   }
-  // A hole would be rows lost without a word.
-  const whole = ranges.map((entries, table) => Array.from(entries, entry => entry ?? missing(plan, table)));
-  return { ranges: whole, shares, mismatches };
+  return mismatches;
 }
 
 /** What the ranges of an earlier backup consist of, in the order in which ranges are read. */
 function* earlierSegments(
-  plan: CopyPlan,
+  { plan, items }: ReadItemsOptions,
   earlierRange: (table: number, range: number) => RangeEntry | undefined,
 ): Iterable<string> {
-  for (let item = 0; item < plan.items; item++) {
-    for (const { table, range } of tasksOf(plan, item)) {
+  const count = items?.length ?? plan.items;
+  for (let index = 0; index < count; index++) {
+    for (const { table, range } of tasksOf(plan, items?.[index] ?? index)) {
       const entry = earlierRange(table, range);
       if (entry !== undefined) for (const { id } of slicesOf(entry)) yield id;
     }
@@ -182,10 +194,6 @@ function lookAhead(store: SegmentStore, ids: Iterable<string>): { stop(): Promis
   };
 }
 
-function missing(plan: CopyPlan, table: number): never {
-  throw new Error(`a range of ${plan.tables[table]?.from} was not read`);
-}
-
 /** The entry with references of this backup: those of an earlier one number their keys in another way. */
 async function useSegments(store: SegmentStore, entry: RangeEntry): Promise<RangeEntry> {
   const use = (slices: readonly Slice[]) =>
@@ -196,20 +204,4 @@ async function useSegments(store: SegmentStore, entry: RangeEntry): Promise<Rang
     ...(entry.ctids && { ctids: await use(entry.ctids) }),
     ...(entry.gone && { gone: await use(entry.gone) }),
   };
-}
-
-export function noShares(): RangeShares {
-  const none = () => ({ ranges: 0, rows: 0, bytes: 0 });
-  return { unread: none(), deltas: none(), equal: none(), stored: none() };
-}
-
-function count(shares: RangeShares, store: SegmentStore, result: TaskResult, entry: RangeEntry): void {
-  const add = (share: keyof RangeShares, { rows, bytes }: { rows: number; bytes: number }) => {
-    shares[share].ranges++;
-    shares[share].rows += rows;
-    shares[share].bytes += bytes;
-  };
-  if (result.kind === 'unread') add('unread', entry);
-  else if (result.kind === 'delta') add('deltas', result.added);
-  else add(entry.slices.some(({ id }) => store.isNew(id)) ? 'stored' : 'equal', entry);
 }
