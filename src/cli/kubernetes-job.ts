@@ -90,7 +90,8 @@ function specLines({ shards, image, jobs, folder, settings, required, optional }
     'completionMode: Indexed',
     `completions: ${shards + 1}`,
     `parallelism: ${shards + 1}`,
-    'backoffLimit: 6',
+    // When the coordinator fails, all of them do.
+    `backoffLimit: ${3 * (shards + 1)}`,
     'ttlSecondsAfterFinished: 604800',
     'template:',
     '  metadata:',

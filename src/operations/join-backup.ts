@@ -12,7 +12,7 @@ import {
 } from '../postgres/catalog.ts';
 import { closeClient, openClient, queryRows } from '../postgres/client.ts';
 import { quoteLiteral } from '../postgres/identifiers.ts';
-import { answerLimitMs, type ServerWatch, watch } from '../postgres/server-watch.ts';
+import { answerLimitMs, endWhenGone, type ServerWatch, watch } from '../postgres/server-watch.ts';
 import { type DatabaseTarget, describeTarget, type Environment, readTarget } from '../postgres/target.ts';
 import { isBackupId } from '../repository/backup-id.ts';
 import { listedSegments } from '../repository/garbage.ts';
@@ -26,6 +26,7 @@ import {
   readJoin,
   type ShardPlan,
   ShardsFolder,
+  type ShardTable,
 } from '../repository/shards.ts';
 import type { Traffic } from '../storage/counting-storage.ts';
 import { type OpenedStorage, openStorage } from '../storage/open-storage.ts';
@@ -34,7 +35,7 @@ import { divideItems } from './create/copy-plan.ts';
 import { isUnreadable, learnBackup, rangesInReach } from './create/earlier.ts';
 import type { Parent } from './create/parent.ts';
 import { PartWriter } from './create/part-writer.ts';
-import { readItems } from './create/read-tables.ts';
+import { type ReadItemsOptions, readItems } from './create/read-tables.ts';
 import { requireSpace } from './create/require-space.ts';
 import {
   backupSessionName,
@@ -170,7 +171,7 @@ class Shard {
     try {
       const { done } = await found.folder.look();
       // One that was ended while it waited for the others begins here.
-      const did = done.has(shard) ? nothing : await this.#readPart(found);
+      const did = done.has(shard) ? nothing : await this.#doPart(found);
       this.#emit({ type: 'phase', phase: 'wait-for-shards', detail: found.plan.backup });
       await this.#waitForBackup(found);
       return {
@@ -265,6 +266,7 @@ class Shard {
     });
     this.#monitor = monitor;
     monitor.on('error', () => undefined);
+    await endWhenGone(monitor);
     const isThere = await this.#isCoordinatorThere(plan);
     // A plan that was left behind may have been made for whatever.
     if (!isThere && !isLastLook) return false;
@@ -308,61 +310,63 @@ class Shard {
     return rows.length > 0;
   }
 
-  async #readPart(found: Found): Promise<PartTotals> {
+  /** Does the part; a failure is told to the coordinator. */
+  async #doPart(found: Found): Promise<PartTotals> {
+    const { plan, repository, folder } = found;
+    const key = plan.key === null ? null : await repository.dataKey(plan.key);
+    try {
+      return await this.#readPart(found, key);
+    } catch (error) {
+      // That it cannot be told is seen by what is missing.
+      if (!this.#signal.aborted)
+        await folder.putFailure(this.#options.shard, errorToData(error), key).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  async #readPart(found: Found, key: DataKey | null): Promise<PartTotals> {
     const { plan, folder, repository, digest } = found;
     const { shard, shards, jobs = defaults.jobs } = this.#options;
-    const key = plan.key === null ? null : await repository.dataKey(plan.key);
+    const level = plan.compressionLevel;
     const lockedUntil = plan.lockedUntil === null ? undefined : new Date(plan.lockedUntil);
     const listed = await listedSegments(this.#storage);
-    const store = new SegmentStore(repository, key, plan.compressionLevel, listed, lockedUntil);
+    const store = new SegmentStore(repository, key, level, listed, lockedUntil);
     const parent = await this.#learn(found, store);
     const copies = copiesOf(plan);
     const items = divideItems(copies, shards)[shard - 1] ?? new Uint32Array();
     const totalBytes = bytesOf(copies, items);
+    const tableInReach = ({ oid, isBuiltOn }: ShardTable) =>
+      parent && isBuiltOn ? rangesInReach(parent, oid, plan.snapshot.xids) : undefined;
     this.#emit({ type: 'phase', phase: 'data', detail: `shard ${shard} of ${shards}` });
-    try {
-      const { taken, mismatches } = await readItems(
-        {
-          target: this.#target,
-          applicationName: backupSessionName(plan.backup),
-          snapshotId: plan.snapshot.id,
-          plan: copies,
-          items,
-          earlier:
-            parent &&
-            plan.tables.map(({ oid, isBuiltOn }) =>
-              isBuiltOn ? rangesInReach(parent, oid, plan.snapshot.xids) : undefined,
-            ),
-          isVerified: plan.isVerified,
-          repository,
-          store,
-          key,
-          level: plan.compressionLevel,
-          jobs,
-          signal: this.#signal,
-          onUnreadable: message =>
-            this.#warn(
-              `${message}: what it holds is read from the database`,
-              'earlier backups may need it; see: pgkeep verify --all',
-            ),
-          onContradiction: error => this.#warn(`${error.message}: this part is read again`, error.hint),
-          onProgress: (doneBytes, rows) => this.#emit({ type: 'progress', doneBytes, totalBytes, rows }),
-        },
-        () => new PartWriter({ folder, shard, store, key }),
-      );
-      const traffic = { ...this.#storage.traffic };
-      await taken.finish({
-        backup: plan.backup,
-        plan: digest,
-        mismatches,
-        warnings: this.#warnings,
-        traffic,
-      });
-      return { rows: taken.rows, sizeBytes: taken.bytes, ...store.totals };
-    } catch (error) {
-      await this.#tellFailure(found, error, key);
-      throw error;
-    }
+    const reading: ReadItemsOptions = {
+      target: this.#target,
+      applicationName: backupSessionName(plan.backup),
+      snapshotId: plan.snapshot.id,
+      plan: copies,
+      items,
+      earlier: parent && plan.tables.map(tableInReach),
+      isVerified: plan.isVerified,
+      repository,
+      store,
+      key,
+      level,
+      jobs,
+      signal: this.#signal,
+      onUnreadable: message =>
+        this.#warn(
+          `${message}: what it holds is read from the database`,
+          'earlier backups may need it; see: pgkeep verify --all',
+        ),
+      onContradiction: error => this.#warn(`${error.message}: this part is read again`, error.hint),
+      onProgress: (doneBytes, rows) => this.#emit({ type: 'progress', doneBytes, totalBytes, rows }),
+    };
+    const { taken, mismatches } = await readItems(
+      reading,
+      () => new PartWriter({ folder, shard, store, key }),
+    );
+    const traffic = { ...this.#storage.traffic };
+    await taken.finish({ backup: plan.backup, plan: digest, mismatches, warnings: this.#warnings, traffic });
+    return { rows: taken.rows, sizeBytes: taken.bytes, ...store.totals };
   }
 
   /** What earlier backups know, where they can still be read. */
@@ -382,12 +386,6 @@ class Shard {
       }
     }
     return parent;
-  }
-
-  /** For the coordinator to tell. That it cannot be told is seen by what is missing. */
-  async #tellFailure({ folder }: Found, error: unknown, key: DataKey | null): Promise<void> {
-    if (this.#signal.aborted) return;
-    await folder.putFailure(this.#options.shard, errorToData(error), key).catch(() => undefined);
   }
 
   /** The backup exists, or does not come about any more. */

@@ -13,6 +13,16 @@ export function answerLimitMs(target: DatabaseTarget): number {
   return Math.max(minAnswerMs, target.connectTimeoutSeconds * 1000);
 }
 
+/**
+ * Has the server end a session about a minute after this machine is gone, and not only after hours: others see by it whether
+ * this process is there.
+ */
+export async function endWhenGone(client: pg.Client): Promise<void> {
+  const settings = ['tcp_keepalives_idle = 30', 'tcp_keepalives_interval = 10', 'tcp_keepalives_count = 3'];
+  // Refused on systems that cannot.
+  for (const setting of settings) await client.query(`SET ${setting}`).catch(() => undefined);
+}
+
 export interface ServerWatch {
   /** Rejects with DATABASE_CONNECTION_LOST, or what a look has found; never resolves. */
   failure: Promise<never>;

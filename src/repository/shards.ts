@@ -306,6 +306,7 @@ export class ShardsFolder {
     // The plan first: who joins finds all of it, or nothing.
     if (names.length > 0) await this.#storage.remove([this.#planName]);
     await this.#storage.remove(names.filter(name => name !== this.#planName));
+    await this.#storage.removeFolder?.(this.#folder);
   }
 
   #partName(shard: number): string {

@@ -233,6 +233,33 @@ test('the manifest for Kubernetes is YAML whose containers, run as it says, make
   await expectRestored(repository, 'restored');
 });
 
+test('the manifest takes secrets from a secret alone, and the settings of the storage from here', async () => {
+  const words = ['schedule', 'print', '--for', 'kubernetes', '--shards', '4', '--repository', 's3://backups/shop'];
+  const env = {
+    AWS_ACCESS_KEY_ID: 'access-key-of-here',
+    AWS_SECRET_ACCESS_KEY: 'secret-of-here',
+    BACKUP_ENCRYPTION_KEY: testKey,
+    DATABASE_URL: 'postgres://me:password-of-here@db/shop',
+    AWS_REGION: 'eu-west-1',
+    S3_BACKUP_BUCKET: 'another',
+    AZURE_STORAGE_KEY: 'of-another-storage',
+  };
+  const { exitCode, out } = await runCli([...words, '--limit-upload', '10MiB'], { env });
+  expect(exitCode).toBe(0);
+  expect(out).not.toMatch(/of-here|another/);
+  expect(out).not.toContain(testKey);
+  expect(out).toContain('- name: BACKUP_REPOSITORY\n              value: "s3://backups/shop"\n');
+  expect(out).toContain('- name: AWS_REGION\n              value: "eu-west-1"\n');
+  expect(out).toContain('- name: PGKEEP_LIMIT_UPLOAD\n              value: "10485760"\n');
+  for (const name of ['DATABASE_URL', 'BACKUP_ENCRYPTION_KEY', 'AWS_SECRET_ACCESS_KEY']) {
+    expect(out).toContain(
+      `- name: ${name}\n              valueFrom:\n                secretKeyRef:\n                  name: pgkeep\n                  key: ${name}\n`,
+    );
+  }
+  const nothing = await runCli(['schedule', 'print']);
+  expect(nothing).toMatchObject({ exitCode: 2, err: expect.stringContaining('give --for kubernetes and --shards') });
+});
+
 test('a shard that is killed is begun again, and uses what it had stored', async () => {
   await using folder = makeTempFolder('repository');
   const repository = folder.path;

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { PgkeepError, throwIfAborted } from '../../base/errors.ts';
 import { queryRows } from '../../postgres/client.ts';
+import { endWhenGone } from '../../postgres/server-watch.ts';
 import { isBackupId } from '../../repository/backup-id.ts';
 import type { RangeEntry, Slice } from '../../repository/manifest.ts';
 import type { Repository } from '../../repository/repository.ts';
@@ -81,6 +82,7 @@ export async function shareRows(options: ShareRowsOptions): Promise<SharedRows> 
     'SELECT pg_catalog.pg_backend_pid() AS pid',
     'asking for the process id',
   );
+  await endWhenGone(monitor);
   const folder = new ShardsFolder(repository, backup);
   const shardPlan = describeShards({
     ...options.plan,

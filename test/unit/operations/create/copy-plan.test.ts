@@ -1,5 +1,11 @@
 import { describe, expect, test } from 'vitest';
-import { type CopyPlan, planCopies, tasksOf, textSql } from '../../../../src/operations/create/copy-plan.ts';
+import {
+  type CopyPlan,
+  divideItems,
+  planCopies,
+  tasksOf,
+  textSql,
+} from '../../../../src/operations/create/copy-plan.ts';
 import type { Relation } from '../../../../src/postgres/catalog.ts';
 import { sampleRelation } from './sample-relation.ts';
 
@@ -178,5 +184,34 @@ describe('groups of small tables stay the same', () => {
   test('wholly when only large tables change', () => {
     const large = sampleRelation({ name: 'large', pages: 100_000 });
     expect(changed([...before.slice(0, 100), large, ...before.slice(100)])).toEqual([]);
+  });
+});
+
+describe('items divided among processes', () => {
+  const copies = plan([
+    ...Array.from({ length: 30 }, (_, n) => sampleRelation({ name: `small_${n}`, pages: 3, sizeBytes: 24_576 })),
+    sampleRelation({ name: 'large', pages: 50_000, sizeBytes: 50_000 * 8192 }),
+    sampleRelation({ name: 'toasted', pages: 100, sizeBytes: 90_000_000 }),
+    sampleRelation({ name: 'empty', pages: 1, sizeBytes: 0 }),
+  ]);
+
+  test.each([1, 2, 3, 7, 100])('are each one of %i’s, who have about as much', shards => {
+    const parts = divideItems(copies, shards);
+    expect(parts.length).toBe(shards);
+    const all = parts.flatMap(items => [...items]).sort((a, b) => a - b);
+    expect(all).toEqual(Array.from({ length: copies.items }, (_, item) => item));
+    const sizeOf = (item: number) =>
+      tasksOf(copies, item).reduce((sum, { table }) => {
+        const { sizeBytes = 0, ranges = 1 } = copies.tables[table] ?? {};
+        return sum + sizeBytes / ranges;
+      }, 0);
+    const loads = parts.map(items => items.reduce((sum, item) => sum + sizeOf(item), 0));
+    // No more apart than the largest item is large.
+    expect(Math.max(...loads) - Math.min(...loads)).toBeLessThanOrEqual(90_000_000);
+    for (const items of parts) expect([...items]).toEqual([...items].sort((a, b) => a - b));
+  });
+
+  test('are none where there is nothing to read', () => {
+    expect(divideItems(plan([]), 2)).toEqual([new Uint32Array(), new Uint32Array()]);
   });
 });
