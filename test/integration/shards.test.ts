@@ -234,7 +234,16 @@ test('the manifest for Kubernetes is YAML whose containers, run as it says, make
 });
 
 test('the manifest takes secrets from a secret alone, and the settings of the storage from here', async () => {
-  const words = ['schedule', 'print', '--for', 'kubernetes', '--shards', '4', '--repository', 's3://backups/shop'];
+  const words = [
+    'schedule',
+    'print',
+    '--for',
+    'kubernetes',
+    '--shards',
+    '4',
+    '--repository',
+    's3://backups/shop',
+  ];
   const env = {
     AWS_ACCESS_KEY_ID: 'access-key-of-here',
     AWS_SECRET_ACCESS_KEY: 'secret-of-here',
@@ -257,7 +266,10 @@ test('the manifest takes secrets from a secret alone, and the settings of the st
     );
   }
   const nothing = await runCli(['schedule', 'print']);
-  expect(nothing).toMatchObject({ exitCode: 2, err: expect.stringContaining('give --for kubernetes and --shards') });
+  expect(nothing).toMatchObject({
+    exitCode: 2,
+    err: expect.stringContaining('give --for kubernetes and --shards'),
+  });
 });
 
 test('a shard that is killed is begun again, and uses what it had stored', async () => {

@@ -189,7 +189,9 @@ describe('groups of small tables stay the same', () => {
 
 describe('items divided among processes', () => {
   const copies = plan([
-    ...Array.from({ length: 30 }, (_, n) => sampleRelation({ name: `small_${n}`, pages: 3, sizeBytes: 24_576 })),
+    ...Array.from({ length: 30 }, (_, n) =>
+      sampleRelation({ name: `small_${n}`, pages: 3, sizeBytes: 24_576 }),
+    ),
     sampleRelation({ name: 'large', pages: 50_000, sizeBytes: 50_000 * 8192 }),
     sampleRelation({ name: 'toasted', pages: 100, sizeBytes: 90_000_000 }),
     sampleRelation({ name: 'empty', pages: 1, sizeBytes: 0 }),
