@@ -48,7 +48,7 @@ function missing(plan: CopyPlan, table: number): never {
   throw new Error(`a range of ${plan.tables[table]?.from} was not read`);
 }
 
-export function noShares(): RangeShares {
+function noShares(): RangeShares {
   const none = () => ({ ranges: 0, rows: 0, bytes: 0 });
   return { unread: none(), deltas: none(), equal: none(), stored: none() };
 }
