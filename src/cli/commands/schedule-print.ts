@@ -43,11 +43,13 @@ function kindOf(repository: string): (typeof storageKinds)[number] | undefined {
 const besideSecrets: ReadonlySet<OptionName> = new Set(['s3AccessKeyId', 'gcsAccessId', 'azureAccount']);
 /** What is of this machine alone. */
 const local: ReadonlySet<OptionName> = new Set(['s3Profile', 'sftpAgent', 'sftpKeyFile', 'sftpKnownHosts']);
+/** The repository says it. */
+const places: ReadonlySet<OptionName> = new Set(['s3Bucket', 'gcsBucket', 'azureContainer', 'sftpHost']);
 const ofRun: ReadonlySet<OptionName> = new Set(['jobs', 'shardTimeoutMs']);
 
 function rowsOf(kind: (typeof storageKinds)[number] | undefined): [OptionName, OptionRow][] {
   return optionsOf('schedule print').filter(
-    ([name]) => kind !== undefined && name.startsWith(kind) && !local.has(name),
+    ([name]) => kind !== undefined && name.startsWith(kind) && !local.has(name) && !places.has(name),
   );
 }
 
