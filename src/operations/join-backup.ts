@@ -12,6 +12,7 @@ import {
 } from '../postgres/catalog.ts';
 import { closeClient, openClient, queryRows } from '../postgres/client.ts';
 import { quoteLiteral } from '../postgres/identifiers.ts';
+import { readLoad } from '../postgres/server-load.ts';
 import { answerLimitMs, endWhenGone, type ServerWatch, watch } from '../postgres/server-watch.ts';
 import { type DatabaseTarget, describeTarget, type Environment, readTarget } from '../postgres/target.ts';
 import { isBackupId } from '../repository/backup-id.ts';
@@ -33,6 +34,7 @@ import { type OpenedStorage, openStorage } from '../storage/open-storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
 import { divideItems } from './create/copy-plan.ts';
 import { isUnreadable, learnBackup, rangesInReach } from './create/earlier.ts';
+import { LoadLimit } from './create/load-limit.ts';
 import type { Parent } from './create/parent.ts';
 import { PartWriter } from './create/part-writer.ts';
 import { type ReadItemsOptions, readItems } from './create/read-tables.ts';
@@ -46,7 +48,7 @@ import {
 } from './create/shard-plan.ts';
 import { bytesOf } from './create/share-rows.ts';
 import type { OperationEvent, RunOptions } from './events.ts';
-import { durationLimits, jobsLimits, requireInteger } from './option-check.ts';
+import { durationLimits, jobsLimits, maxLoadLimits, requireInteger } from './option-check.ts';
 
 export interface JoinBackupOptions extends RunOptions {
   /** Which part, from 1, and of how many. */
@@ -63,6 +65,8 @@ export interface JoinBackupOptions extends RunOptions {
   encryptionKey?: string | undefined;
   /** Worker threads, each with its own connection. Default 2. */
   jobs?: number;
+  /** While more sessions of others are active, fewer of them read, down to one. Without it the load is not looked at. */
+  maxLoad?: number | undefined;
   /** How long to wait for a coordinator that a chosen token does not lead to yet. Default 10 minutes. */
   shardTimeoutMs?: number | undefined;
 }
@@ -84,6 +88,8 @@ export interface JoinBackupResult {
   newSegments: number;
   reusedSegments: number;
   traffic: Traffic;
+  /** For how long fewer workers than all have been reading, because of `maxLoad`. */
+  heldBackMs: number;
   warnings: string[];
 }
 
@@ -91,7 +97,7 @@ const defaults = { jobs: 2, shardTimeoutMs: 600_000 };
 const firstPauseMs = 200;
 const longestPauseMs = 3_000;
 const pauseGrowth = 1.3;
-const lookEveryMs = 2_000;
+const lookEveryMs = 1_000;
 
 /**
  * Does the part.
@@ -103,6 +109,7 @@ export async function joinBackup(options: JoinBackupOptions): Promise<JoinBackup
   requireInteger('shards', options.shards, { min: 1, max: maxShards });
   requireInteger('shard', options.shard, { min: 1, max: options.shards });
   requireInteger('jobs', options.jobs, jobsLimits);
+  requireInteger('maxLoad', options.maxLoad, maxLoadLimits);
   requireInteger('shardTimeoutMs', options.shardTimeoutMs, durationLimits);
   if (!isJoinToken(options.join)) {
     throw new PgkeepError('OPTION_INVALID', `${JSON.stringify(options.join)} is no token to join by`, {
@@ -148,6 +155,9 @@ class Shard {
   readonly #failure = new AbortController();
   readonly #signal: AbortSignal;
   readonly #warnings: string[] = [];
+  /** --max-load. */
+  readonly #limit: LoadLimit;
+  #progress = { doneBytes: 0, totalBytes: 0, rows: 0 };
   /** Its name shows the coordinator that this shard is at work; by it the coordinator is seen, too. */
   #monitor: pg.Client | undefined;
   #watch: ServerWatch | undefined;
@@ -157,6 +167,11 @@ class Shard {
     this.#storage = storage;
     const environment: Environment = options.environment ?? process.env;
     this.#target = readTarget(options.database, environment);
+    this.#limit = new LoadLimit({
+      maxLoad: options.maxLoad,
+      onLook: () => this.#showProgress(),
+      onWarning: (message, hint) => this.#warn(message, hint),
+    });
     this.#signal =
       options.signal === undefined
         ? this.#failure.signal
@@ -183,6 +198,7 @@ class Shard {
         durationMs: Date.now() - this.#startedAt,
         ...did,
         traffic: { ...this.#storage.traffic },
+        heldBackMs: this.#limit.heldBackMs,
         warnings: this.#warnings,
       };
     } catch (error) {
@@ -275,6 +291,7 @@ class Shard {
     this.#requireSameServer(plan, server, await readDatabaseFacts(monitor, server));
     if (!isThere || !(await isSnapshotThere(monitor, plan.snapshot))) return false;
     this.#watch = watch(async () => {
+      if (this.#limit.isLooking) this.#limit.look(await readLoad(monitor, backupSessionName(plan.backup)));
       if (await this.#isCoordinatorThere(plan)) return lookEveryMs;
       throw ended(`the coordinator of ${plan.backup} ended before this part was done`);
     }, answerLimitMs(this.#target));
@@ -335,6 +352,8 @@ class Shard {
     const copies = copiesOf(plan);
     const items = divideItems(copies, shards)[shard - 1] ?? new Uint32Array();
     const totalBytes = bytesOf(copies, items);
+    this.#limit.requireSeveral(jobs);
+    this.#progress = { doneBytes: 0, totalBytes, rows: 0 };
     const tableInReach = ({ oid, isBuiltOn }: ShardTable) =>
       parent && isBuiltOn ? rangesInReach(parent, oid, plan.snapshot.xids) : undefined;
     this.#emit({ type: 'phase', phase: 'data', detail: `shard ${shard} of ${shards}` });
@@ -351,6 +370,7 @@ class Shard {
       key,
       level,
       jobs,
+      limit: this.#limit,
       signal: this.#signal,
       onUnreadable: message =>
         this.#warn(
@@ -358,7 +378,10 @@ class Shard {
           'earlier backups may need it; see: pgkeep verify --all',
         ),
       onContradiction: error => this.#warn(`${error.message}: this part is read again`, error.hint),
-      onProgress: (doneBytes, rows) => this.#emit({ type: 'progress', doneBytes, totalBytes, rows }),
+      onProgress: (doneBytes, rows) => {
+        this.#progress = { doneBytes, totalBytes, rows };
+        this.#showProgress();
+      },
     };
     const { taken, mismatches } = await readItems(
       reading,
@@ -425,6 +448,11 @@ class Shard {
   #warn(message: string, hint?: string): void {
     this.#warnings.push(message);
     this.#emit(hint === undefined ? { type: 'warning', message } : { type: 'warning', message, hint });
+  }
+
+  #showProgress(): void {
+    const { heldBack } = this.#limit;
+    this.#emit({ type: 'progress', ...this.#progress, ...(heldBack && { heldBack }) });
   }
 
   #emit(event: OperationEvent): void {

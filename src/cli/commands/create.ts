@@ -120,6 +120,7 @@ function joinOptions(
     storage: storageOptions(options),
     encryptionKey,
     jobs: options.jobs,
+    maxLoad: options.maxLoad,
     shardTimeoutMs: options.shardTimeoutMs,
     signal,
     onEvent: progress.onEvent,
