@@ -153,6 +153,14 @@ async function decide(
     return { ...metadata, verified, damaged: knownDamage.has(metadata.id) };
   });
   const decisions = applyRetention(candidates, { keepDays, keepLast }, nowMs);
+  const seriesById = new Map(decisions.map(({ backup }) => [backup.id, seriesOf(backup)]));
+  const newestOf = new Map<string, (typeof candidates)[number]>();
+  for (const { backup, stays } of decisions) {
+    const series = seriesOf(backup);
+    const before = newestOf.get(series);
+    if (stays && backup.complete && (before === undefined || (before.damaged && !backup.damaged)))
+      newestOf.set(series, backup);
+  }
   const described: CleanedBackup[] = [];
   for (const decision of decisions) described.push(await describe(storage, decision));
   return {
@@ -171,13 +179,8 @@ async function decide(
     damaged: damaged.map(({ error }) => error),
     warnings: verifications.damaged,
     newestGood: id => {
-      const going = decisions.find(({ backup }) => backup.id === id)?.backup;
-      const good = decisions.filter(
-        ({ backup, stays }) =>
-          stays && backup.complete && going !== undefined && seriesOf(backup) === seriesOf(going),
-      );
-      const newest = good.find(({ backup }) => !backup.damaged) ?? good[0];
-      return newest === undefined ? [] : [newest.backup.id];
+      const newest = newestOf.get(seriesById.get(id) ?? '');
+      return newest === undefined ? [] : [newest.id];
     },
   };
 }

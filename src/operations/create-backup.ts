@@ -45,6 +45,7 @@ import {
   leftOutLabel,
   type Manifest,
   type RangeEntry,
+  type Ranges,
   type SegmentRef,
   type TableEntry,
 } from '../repository/manifest.ts';
@@ -69,6 +70,7 @@ import {
   reasonWithoutRows,
   reconcile,
 } from './create/reconcile.ts';
+import { requireFit } from './create/require-fit.ts';
 import { expectSpace, requireSpace } from './create/require-space.ts';
 import { storeSchemaArchive } from './create/schema-archive.ts';
 import { backupSessionName } from './create/shard-plan.ts';
@@ -329,7 +331,7 @@ interface Earlier extends Found {
 interface StoredData {
   archive: { bytes: number; segments: SegmentRef[] };
   read: Relation[];
-  ranges: RangeEntry[][];
+  ranges: readonly Ranges[];
   shares: RangeShares;
   rangePages: number[];
   contexts: ReadonlyMap<string, RowContext>;
@@ -691,6 +693,7 @@ class Run {
     const read = tables.filter(
       relation => reasonWithoutRows(relation, { schemaOnly, isStandby }) === undefined,
     );
+    requireFit(read);
     const contexts = await this.#readContexts(this.#clients().leader, server.facts, read);
     const { parent } = earlier;
     const rangePagesOf = new Map(earlier.rangePages);
@@ -942,6 +945,7 @@ class Run {
       ({ isSelected, kind, extension, missing }) =>
         isSelected && kind === 'p' && extension === null && missing === null,
     );
+    const rootNames = new Set(partitioned.map(({ schema, name }) => quoteQualified(schema, name)));
     const tables: TableEntry[] = [];
     for (const [index, relation] of data.read.entries()) {
       const ranges = data.ranges[index] ?? [];
@@ -951,8 +955,7 @@ class Run {
         name: relation.name,
         parents: relation.parents,
         columns: relation.columns,
-        rows: ranges.reduce((sum, range) => sum + range.rows, 0),
-        bytes: ranges.reduce((sum, range) => sum + range.bytes, 0),
+        ...sizeOf(ranges),
         rangePages: data.rangePages[index] ?? 0,
         ...(await storeRanges(store, ranges)),
       };
@@ -961,7 +964,7 @@ class Run {
         entry.source = context;
       const { loadVia } = relation;
       // Partitions of a table that is not in the backup become tables of their own.
-      if (loadVia !== null && partitioned.some(({ schema, name }) => isNamed(loadVia, schema, name)))
+      if (loadVia !== null && rootNames.has(quoteQualified(loadVia.schema, loadVia.name)))
         entry.loadVia = loadVia;
       tables.push(entry);
     }
@@ -1147,6 +1150,15 @@ class Run {
   }
 }
 
+function sizeOf(ranges: Iterable<RangeEntry>): { rows: number; bytes: number } {
+  const size = { rows: 0, bytes: 0 };
+  for (const { rows, bytes } of ranges) {
+    size.rows += rows;
+    size.bytes += bytes;
+  }
+  return size;
+}
+
 /** What an earlier backup has of a table, when it has the same rows' text in the same place. */
 function earlierTable(
   parent: Parent,
@@ -1161,8 +1173,4 @@ function earlierTable(
 
 function isSameContext(one: RowContext, other: RowContext | undefined): boolean {
   return one.fileNode === other?.fileNode && one.context === other.context;
-}
-
-function isNamed(reference: { schema: string; name: string }, schema: string, name: string): boolean {
-  return reference.schema === schema && reference.name === name;
 }

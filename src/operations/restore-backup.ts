@@ -18,6 +18,7 @@ import {
 } from '../postgres/target.ts';
 import type { Manifest, TableEntry } from '../repository/manifest.ts';
 import { findBackup, Repository } from '../repository/repository.ts';
+import { SegmentIds } from '../repository/segment-ids.ts';
 import type { Traffic } from '../storage/counting-storage.ts';
 import { type OpenedStorage, openStorageToRead } from '../storage/open-storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
@@ -35,7 +36,7 @@ import { missingSchemas, restorableEntries, selectParts } from './restore/select
 import { TargetDatabase } from './restore/target-database.ts';
 import { lockTarget } from './restore/target-lock.ts';
 import { markSchema, type RestoreChoices } from './restore/unfinished-restore.ts';
-import { readRanges } from './table-index.ts';
+import { packRanges, readRanges } from './table-index.ts';
 
 export interface RestoreBackupOptions extends RunOptions {
   repository: string;
@@ -472,15 +473,15 @@ class Restore {
   async #loadParallel(source: Source, database: TargetDatabase): Promise<void> {
     const { manifest, tables, repository } = source;
     const ranges = [];
-    for (const table of tables) ranges.push(await readRanges(repository, manifest, table));
+    const ids = new SegmentIds();
+    for (const table of tables) ranges.push(await packRanges(repository, manifest, table, ids));
     const items = planLoads(tables, ranges, manifest.database.encoding, await database.loaded());
-    const planned = items.flat();
     const totalBytes = sum(tables, table => table.bytes);
     const totalRows = sum(tables, table => table.rows);
     // What a restore that was cut short has loaded counts as done.
     const doneBefore = {
-      bytes: totalBytes - sum(planned, task => task.bytes),
-      rows: totalRows - sum(planned, task => task.rows),
+      bytes: totalBytes - sum(items, item => sum(item, task => task.bytes)),
+      rows: totalRows - sum(items, item => sum(item, task => task.rows)),
     };
     await loadTables({
       target: this.#target,

@@ -1,39 +1,66 @@
-// The ranges of a table in a backup, from the manifest or from the table's index.
+// The ranges of a table in a backup: read into memory, and stored, in the manifest or as a table index.
+import { freeBuffer } from '../base/free-buffer.ts';
 import {
   formatRanges,
   inlineRanges,
   type Manifest,
-  parseRanges,
   type RangeEntry,
+  type Ranges,
   type SegmentRef,
   type TableEntry,
 } from '../repository/manifest.ts';
+import { RangeList } from '../repository/range-list.ts';
 import type { Repository } from '../repository/repository.ts';
 import { segmentBytes } from '../repository/segment.ts';
+import type { SegmentIds } from '../repository/segment-ids.ts';
 import type { SegmentStore } from '../repository/segment-store.ts';
+import { rangesOf } from '../repository/table-ranges.ts';
 
-/** @throws PgkeepError OBJECT_MISSING, OBJECT_DAMAGED. */
+/** As objects, for few. @throws PgkeepError OBJECT_MISSING, OBJECT_DAMAGED. */
 export async function readRanges(
   repository: Repository,
-  { keys }: Pick<Manifest, 'keys'>,
+  manifest: Pick<Manifest, 'keys'>,
   table: TableEntry,
 ): Promise<RangeEntry[]> {
+  const ranges: RangeEntry[] = [];
+  for await (const range of rangesOf(repository, manifest, table)) ranges.push(range);
+  return ranges;
+}
+
+/** Packed, for any number of them. @param ids as of {@link RangeList}. @throws PgkeepError OBJECT_MISSING, OBJECT_DAMAGED. */
+export async function packRanges(
+  repository: Repository,
+  manifest: Pick<Manifest, 'keys'>,
+  table: TableEntry,
+  ids: SegmentIds,
+): Promise<Ranges> {
+  // The manifest holds them anyway.
   if (table.ranges !== undefined) return table.ranges;
-  const pieces: Buffer[] = [];
-  for await (const piece of repository.readSegments(table.index ?? [])) pieces.push(piece);
-  return parseRanges(table, Buffer.concat(pieces), keys);
+  const list = new RangeList(ids);
+  for await (const range of rangesOf(repository, manifest, table)) list.push(range);
+  return list;
 }
 
 /** The `ranges` or `index` field of a table's manifest entry; long lists are stored as segments. */
 export async function storeRanges(
   store: SegmentStore,
-  ranges: RangeEntry[],
+  ranges: Ranges,
 ): Promise<Pick<TableEntry, 'ranges' | 'index'>> {
-  if (ranges.length <= inlineRanges) return { ranges };
-  const text = Buffer.from(formatRanges(ranges, store.keys));
+  if (ranges.length <= inlineRanges) return { ranges: [...ranges] };
   const index: SegmentRef[] = [];
-  for (let at = 0; at < text.length; at += segmentBytes) {
-    index.push(await store.store(text.subarray(at, at + segmentBytes)));
+  const piece = Buffer.allocUnsafeSlow(segmentBytes);
+  let filled = 0;
+  for (const line of formatRanges(ranges, store.keys)) {
+    for (let rest = Buffer.from(line); rest.length > 0; ) {
+      const copied = rest.copy(piece, filled);
+      rest = rest.subarray(copied);
+      filled += copied;
+      if (filled < piece.length) continue;
+      index.push(await store.store(piece));
+      filled = 0;
+    }
   }
+  if (filled > 0) index.push(await store.store(piece.subarray(0, filled)));
+  freeBuffer(piece);
   return { index };
 }

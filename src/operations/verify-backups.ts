@@ -15,12 +15,14 @@ import {
   manifestPrefix,
   metadataName,
   metadataPrefix,
+  segmentIdIn,
   segmentName,
   segmentPrefix,
 } from '../repository/layout.ts';
 import {
   type Manifest,
   type RangeEntry,
+  type Ranges,
   type SegmentRef,
   type Slice,
   slicesOf,
@@ -35,7 +37,10 @@ import {
   readAllMetadata,
   withoutItsKey,
 } from '../repository/repository.ts';
+import { SegmentIdMap } from '../repository/segment-id-map.ts';
+import { SegmentIds } from '../repository/segment-ids.ts';
 import { chooseLatest } from '../repository/series.ts';
+import { rangesOf } from '../repository/table-ranges.ts';
 import {
   readVerification,
   type Sample,
@@ -49,7 +54,7 @@ import type { Storage } from '../storage/storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
 import type { OperationEvent, RunOptions } from './events.ts';
 import { jobsLimits, requireInteger } from './option-check.ts';
-import { readRanges } from './table-index.ts';
+import { packRanges } from './table-index.ts';
 import { Findings, type VerificationProblem } from './verify/findings.ts';
 import { checkContents } from './verify/range-contents.ts';
 import { chooseSample } from './verify/sample.ts';
@@ -114,27 +119,30 @@ export interface VerificationResult {
   verifiedAt: string;
 }
 
-interface Ranges {
+interface NamedTable {
   table: TableEntry;
-  /** `undefined` when the table's index cannot be read. */
-  ranges: RangeEntry[] | undefined;
+  /** How many there are. */
+  count: number;
+  /** In memory, or read from the index each time; `undefined` when that cannot be read. */
+  ranges: Ranges | AsyncIterable<RangeEntry> | undefined;
 }
 
-/** All that a backup names, with what each segment is expected to be. */
+/** All that a backup names. */
 interface Named {
   manifest: Manifest;
-  tables: Ranges[];
-  /** The segments of rows and of the archive; those of table indexes have been read by then. */
-  segments: Map<string, Expected>;
+  tables: NamedTable[];
+  /** Sizes of segments of rows and of the archive that have not been read, nor listed with that size. */
+  unseen: SegmentIdMap;
 }
 
 /** The ranges in a table index, for other backups that have the same one. */
 interface KnownIndex {
-  ranges: RangeEntry[];
+  ranges: Ranges;
   /** Ids of the keys of their segments: a backup that does not have them all cannot be restored with this index. */
   keys: readonly string[];
 }
 
+/** What a segment is expected to be. */
 interface Expected extends WantedSegment {
   storedBytes: number;
   slices: Map<number, SlicePlace>;
@@ -188,10 +196,11 @@ class Verification {
   readonly #warnings: string[] = [];
   /** Archives that pg_restore has read through, by a hash of their segments' ids. */
   readonly #readArchives = new Set<string>();
-  /** What the table indexes of the last backup of each database hold; the next one mostly shares them. */
+  readonly #ids = new SegmentIds();
+  /** Of several backups: what the table indexes of the last one of each database hold; the next one mostly shares them. */
   readonly #indexes = new Map<string, Map<string, KnownIndex>>();
   /** Sizes of all segments, once they have been listed. */
-  #sizes: Map<string, number> | undefined;
+  #sizes: SegmentIdMap | undefined;
 
   constructor(options: VerifyBackupsOptions, storage: Storage) {
     this.#options = options;
@@ -212,8 +221,9 @@ class Verification {
     for (const id of ids.toReversed()) {
       throwIfAborted(signal);
       const result = await this.#verify(id, repository, checks, damaged);
-      if (result !== undefined) backups.unshift(result);
+      if (result !== undefined) backups.push(result);
     }
+    backups.reverse();
     const repaired = this.#options.repair ? await this.#repair(damaged, checks) : [];
     return {
       repository: this.#storage.location,
@@ -296,11 +306,12 @@ class Verification {
       await this.#requireServer(manifest);
       await this.#checkKeys(manifest, repository, checks, findings);
       const named = await this.#readNamed(manifest, repository, checks, findings);
-      if (this.#level === 'metadata') await this.#checkSizes([...named.segments.values()], checks);
+      if (this.#level === 'metadata') await this.#checkSizes(named, checks);
       else sample = await this.#checkData(named, checks, findings);
-      rowsCompared = await this.#compare(named, checks, findings);
+      // Of what is there and was not read there is nothing to say.
+      if (this.#level !== 'metadata' || !checks.isEmpty)
+        rowsCompared = await this.#compare(named, checks, findings, damaged);
       if (this.#level === 'restore') rowsCompared = await this.#restore(named, repository, findings);
-      for (const segment of named.segments.keys()) if (checks.bad(segment)) damaged.add(segment);
       for (const { index = [] } of manifest.tables)
         for (const ref of index) if (checks.bad(ref.id)) damaged.add(ref.id);
     }
@@ -394,52 +405,71 @@ class Verification {
     }
   }
 
-  /** Reads the table indexes and gathers every segment that the backup names. */
+  /** Reads the table indexes; with level metadata, also looks for all they name among the segments that are listed. */
   async #readNamed(
     manifest: Manifest,
     repository: Repository,
     checks: SegmentChecks,
     findings: Findings,
   ): Promise<Named> {
-    const named: Named = { manifest, tables: [], segments: new Map() };
+    const isMetadata = this.#level === 'metadata';
+    const named: Named = { manifest, tables: [], unseen: new SegmentIdMap() };
+    if (isMetadata && (this.#options.all || aboutHowMany(manifest) > maxStats))
+      this.#sizes ??= await this.#listSegments();
+    const look = ({ id, storedBytes }: SegmentRef) => {
+      if (this.#sizes?.get(id) === storedBytes || checks.isRead(id) || named.unseen.has(id)) return;
+      named.unseen.set(id, storedBytes);
+    };
+    if (isMetadata) manifest.archive.segments.forEach(look);
     const known = this.#indexes.get(manifest.database.name);
     const indexes = new Map<string, KnownIndex>();
-    for (const ref of manifest.archive.segments) expect(named, ref);
     for (const table of manifest.tables) {
       throwIfAborted(this.#options.signal);
+      let count = 0;
+      const used = new Set<number>();
+      const lookAtRange = (range: RangeEntry) => {
+        throwIfAborted(this.#options.signal);
+        count++;
+        const slices = slicesOf(range);
+        for (const { key } of slices) used.add(key);
+        if (isMetadata) slices.forEach(look);
+      };
       // Also that it adds up to the table need not be looked at again then.
       const place = [...(table.index ?? []).map(({ id }) => id), table.rows, table.bytes].join();
       const again = known?.get(place);
       const isKnown = again?.keys.every(id => manifest.keys.includes(id)) ?? false;
-      const ranges = isKnown
-        ? again?.ranges
-        : await this.#readRanges(table, manifest, repository, checks, findings);
-      if (table.index !== undefined && ranges !== undefined) {
-        const keys = isKnown ? (again?.keys ?? []) : keysOf(ranges, manifest);
+      let ranges: NamedTable['ranges'] = isKnown ? again?.ranges : undefined;
+      if (isKnown) for (const range of again?.ranges ?? []) lookAtRange(range);
+      else ranges = await this.#readRanges(table, manifest, repository, checks, findings, lookAtRange);
+      named.tables.push({ table, count, ranges });
+      if (this.#options.all && table.index !== undefined && ranges !== undefined && isInMemory(ranges)) {
+        const keys = isKnown ? (again?.keys ?? []) : [...used].flatMap(key => manifest.keys[key] ?? []);
         indexes.set(place, { ranges, keys });
-      }
-      named.tables.push({ table, ranges });
-      for (const range of ranges ?? []) {
-        for (const slice of range.slices) expectPart(named, slice, 'slices');
-        for (const slice of range.ctids ?? []) expectPart(named, slice, 'lists');
-        for (const slice of range.gone ?? []) expectPart(named, slice, 'lists');
       }
     }
     this.#indexes.set(manifest.database.name, indexes);
     return named;
   }
 
+  /** @param look told of each range. @returns nothing when the table's index cannot be read, which is noted. */
   async #readRanges(
     table: TableEntry,
     manifest: Manifest,
     repository: Repository,
     checks: SegmentChecks,
     findings: Findings,
-  ): Promise<RangeEntry[] | undefined> {
+    look: (range: RangeEntry) => void,
+  ): Promise<NamedTable['ranges']> {
     const unreadable = (table.index ?? []).filter(ref => checks.bad(ref.id));
     if (unreadable.length === 0) {
       try {
-        return await readRanges(repository, manifest, table);
+        // They are needed once more only where something is wrong, or where another backup shares them.
+        const ranges =
+          this.#level === 'metadata' && !this.#options.all && table.index !== undefined
+            ? { [Symbol.asyncIterator]: () => rangesOf(repository, manifest, table) }
+            : await packRanges(repository, manifest, table, this.#ids);
+        for await (const range of ranges) look(range);
+        return ranges;
       } catch (error) {
         const failure = await checks.judge(error);
         for (const ref of table.index ?? []) await checks.read(ref.id);
@@ -457,37 +487,67 @@ class Verification {
   }
 
   /** That everything is there, of the size it had; what has another size is read, as it may have been stored anew. */
-  async #checkSizes(segments: Expected[], checks: SegmentChecks): Promise<void> {
-    const unknown = segments.filter(({ id }) => !checks.isRead(id));
-    if (unknown.length > maxStats || this.#options.all) this.#sizes ??= await this.#listSegments();
-    const suspicious: Expected[] = [];
-    await forEachAtOnce(unknown, async segment => {
-      throwIfAborted(this.#options.signal);
-      const name = segmentName(segment.id);
-      // One that was stored after the listing had begun need not be in it.
-      const sizeBytes = this.#sizes?.get(name) ?? (await this.#storage.stat(name))?.sizeBytes;
-      if (sizeBytes === undefined) checks.noteMissing(segment.id);
-      else if (sizeBytes !== segment.storedBytes) suspicious.push(segment);
-    });
-    await checks.check(suspicious, () => undefined);
+  async #checkSizes(named: Named, checks: SegmentChecks): Promise<void> {
+    const changed = await this.#findChanged(named.unseen, checks);
+    if (changed.size === 0) return;
+    const expected = await this.#expectations(named, id => changed.has(id));
+    await checks.check([...expected.values()], () => undefined);
   }
 
-  async #listSegments(): Promise<Map<string, number>> {
-    const sizes = new Map<string, number>();
+  /** Notes what is missing. @returns the ids of those that do not have their size. */
+  async #findChanged(sizes: SegmentIdMap, checks: SegmentChecks): Promise<Set<string>> {
+    if (sizes.size > maxStats || this.#options.all) this.#sizes ??= await this.#listSegments();
+    const changed = new Set<string>();
+    await forEachAtOnce(sizes.keys(), async id => {
+      throwIfAborted(this.#options.signal);
+      // One that was stored after the listing had begun need not be in it.
+      const sizeBytes = this.#sizes?.get(id) ?? (await this.#storage.stat(segmentName(id)))?.sizeBytes;
+      if (sizeBytes === undefined) checks.noteMissing(id);
+      else if (sizeBytes !== sizes.get(id)) changed.add(id);
+    });
+    return changed;
+  }
+
+  async #listSegments(): Promise<SegmentIdMap> {
+    const sizes = new SegmentIdMap();
     for await (const { name, sizeBytes } of this.#storage.list(segmentPrefix)) {
       throwIfAborted(this.#options.signal);
-      sizes.set(name, sizeBytes);
+      const id = segmentIdIn(name);
+      if (id !== undefined && name === segmentName(id)) sizes.set(id, sizeBytes);
     }
     return sizes;
+  }
+
+  /** What is expected of the segments that are wanted, by id; those of table indexes have been read by then. */
+  async #expectations(
+    { manifest, tables }: Named,
+    isWanted: (id: string) => boolean,
+  ): Promise<Map<string, Expected>> {
+    const expected = new Map<string, Expected>();
+    const part = (slice: Slice, as: 'slices' | 'lists') => {
+      if (isWanted(slice.id)) expectPart(expected, slice, as);
+    };
+    for (const ref of manifest.archive.segments) if (isWanted(ref.id)) expect(expected, ref);
+    for (const { ranges = [] } of tables) {
+      for await (const { slices, ctids = [], gone = [] } of ranges) {
+        for (const slice of slices) part(slice, 'slices');
+        for (const slice of [...ctids, ...gone]) part(slice, 'lists');
+      }
+    }
+    return expected;
   }
 
   /** Reads the archive through pg_restore and all other segments, or a sample of them. */
   async #checkData(named: Named, checks: SegmentChecks, findings: Findings): Promise<Sample | null> {
     const { sample } = this.#options;
-    const all = [...named.segments.values()];
+    const all = [...(await this.#expectations(named, () => true)).values()];
     let wanted = all;
     if (sample !== undefined) {
-      const chosen = chooseSample([...named.segments.keys()], sample, this.#seed);
+      const chosen = chooseSample(
+        all.map(({ id }) => id),
+        sample,
+        this.#seed,
+      );
       wanted = all.filter(({ id }) => chosen.has(id));
     }
     this.#emit({ type: 'phase', phase: 'read', detail: named.manifest.backup });
@@ -500,7 +560,13 @@ class Verification {
       this.#emit({ type: 'progress', doneBytes, totalBytes, rows: 0 });
     });
     if (sample === undefined) return null;
-    await this.#checkSizes(all, checks);
+    const unread = new SegmentIdMap();
+    for (const { id, storedBytes } of all) if (!checks.isRead(id)) unread.set(id, storedBytes);
+    const changed = await this.#findChanged(unread, checks);
+    await checks.check(
+      all.filter(({ id }) => changed.has(id)),
+      () => undefined,
+    );
     const percent = Number((sample * 100).toPrecision(6));
     return { percent, segments: all.filter(({ id }) => checks.isRead(id)).length, ofSegments: all.length };
   }
@@ -526,27 +592,41 @@ class Verification {
     }
   }
 
-  /** Compares what was read with what the manifest says. @returns the rows that were recounted. */
-  async #compare({ manifest, tables }: Named, checks: SegmentChecks, findings: Findings): Promise<number> {
+  /**
+   * Compares what was read with what the manifest says.
+   * @param damaged bad segments are added.
+   * @returns the rows that were recounted.
+   */
+  async #compare(
+    { manifest, tables }: Named,
+    checks: SegmentChecks,
+    findings: Findings,
+    damaged: Set<string>,
+  ): Promise<number> {
+    const problemWith = (ref: SegmentRef): VerificationProblem | undefined => {
+      const problem = this.#problemOf(ref.id, manifest, checks, findings);
+      if (problem === undefined) return sizeProblem(ref, checks, findings);
+      damaged.add(ref.id);
+      return problem;
+    };
     for (const ref of manifest.archive.segments) {
-      const problem =
-        this.#problemOf(ref.id, manifest, checks, findings) ?? sizeProblem(ref, checks, findings);
+      const problem = problemWith(ref);
       if (problem !== undefined && !problem.message.endsWith(archiveNote)) problem.message += archiveNote;
     }
     let rows = 0;
-    for (const { table, ranges = [] } of tables) {
-      for (const [index, range] of ranges.entries()) {
+    for (const { table, count, ranges = [] } of tables) {
+      let index = 0;
+      for await (const range of ranges) {
+        throwIfAborted(this.#options.signal);
+        const at = index++;
         const concern = (problem: VerificationProblem | undefined) => {
-          if (problem !== undefined) findings.concern(problem, table, ranges.length, index);
+          if (problem !== undefined) findings.concern(problem, table, count, at);
         };
-        for (const slice of slicesOf(range))
-          concern(
-            this.#problemOf(slice.id, manifest, checks, findings) ?? sizeProblem(slice, checks, findings),
-          );
+        for (const slice of slicesOf(range)) concern(problemWith(slice));
         const contents = await checkContents(range, checks, manifestName(manifest.backup));
         if (contents === undefined) continue;
         rows += contents.rows;
-        const where = `range ${index} of ${table.schema}.${table.name}`;
+        const where = `range ${at} of ${table.schema}.${table.name}`;
         for (const fault of contents.faults)
           concern(findings.add({ code: 'CONTENT_MISMATCH', message: `${where} ${fault}` }));
       }
@@ -574,7 +654,7 @@ class Verification {
         source: { repository: place, storage, encryptionKey },
         repository,
         manifest,
-        ranges: tables.map(({ ranges = [] }) => ranges),
+        ranges: tables.map(({ ranges }) => (ranges !== undefined && isInMemory(ranges) ? ranges : [])),
         scratch,
         jobs: jobs ?? defaultJobs,
         programs,
@@ -686,18 +766,39 @@ class ArchiveReader {
 
 const archiveNote = '; it holds part of the schema archive';
 
-function expect({ segments }: Named, { id, plainBytes, storedBytes }: SegmentRef): Expected {
-  let segment = segments.get(id);
+function isInMemory(ranges: Ranges | AsyncIterable<RangeEntry>): ranges is Ranges {
+  return 'length' in ranges;
+}
+
+/** Bytes of a slice in a table index. */
+const sliceBytes = 200;
+
+/** How many segments a manifest names, about. */
+function aboutHowMany({ archive, tables }: Manifest): number {
+  const slices = tables.map(({ ranges = [], index = [] }) => {
+    const inline = sum(ranges, range => slicesOf(range).length);
+    return inline + Math.ceil(sum(index, ({ plainBytes }) => plainBytes) / sliceBytes);
+  });
+  return archive.segments.length + sum(slices, count => count);
+}
+
+/** Of segments that hold no such parts, as most do: never added to. */
+const noPlaces = new Map<number, SlicePlace>();
+
+function expect(expected: Map<string, Expected>, { id, plainBytes, storedBytes }: SegmentRef): Expected {
+  let segment = expected.get(id);
   if (segment === undefined) {
-    segment = { id, plainBytes, storedBytes, slices: new Map(), lists: new Map() };
-    segments.set(id, segment);
+    segment = { id, plainBytes, storedBytes, slices: noPlaces, lists: noPlaces };
+    expected.set(id, segment);
   }
   return segment;
 }
 
-function expectPart(named: Named, slice: Slice, as: 'slices' | 'lists'): void {
+function expectPart(expected: Map<string, Expected>, slice: Slice, as: 'slices' | 'lists'): void {
   const { offset, bytes } = slice;
-  expect(named, slice)[as].set(sliceKey(slice), { offset, bytes });
+  const segment = expect(expected, slice);
+  if (segment[as] === noPlaces) segment[as] = new Map();
+  segment[as].set(sliceKey(slice), { offset, bytes });
 }
 
 function sizeProblem(
@@ -726,9 +827,4 @@ function lastFullOf(
 
 function sum<T>(items: readonly T[], value: (item: T) => number): number {
   return items.reduce((total, item) => total + value(item), 0);
-}
-
-function keysOf(ranges: readonly RangeEntry[], { keys }: Manifest): string[] {
-  const used = new Set(ranges.flatMap(range => [...slicesOf(range)].map(({ key }) => key)));
-  return [...used].flatMap(key => keys[key] ?? []);
 }

@@ -30,6 +30,7 @@ import {
 } from './layout.ts';
 import { idsIn, type NamedObjects, readNamedObjects } from './named-objects.ts';
 import type { Repository } from './repository.ts';
+import { SegmentIdMap } from './segment-id-map.ts';
 import { SegmentIdSet } from './segment-id-set.ts';
 
 export interface CollectGarbageOptions {
@@ -76,10 +77,11 @@ type Kind = keyof GarbageContents;
 interface Removal {
   kind: Kind;
   object: StoredObject;
+  /** The list that names it. */
+  list: DueList;
 }
 
 interface DueList extends GarbageList {
-  contents: ReturnType<typeof emptyContents>;
   isMarkedBy: GarbageMark | undefined;
 }
 
@@ -119,6 +121,8 @@ class Collection {
   readonly #storage: Storage;
   readonly #options: CollectGarbageOptions;
   readonly #due: DueList[] = [];
+  /** What these name, each with the number of the youngest of them. */
+  readonly #dueContents = emptyNumbers();
   readonly #busyLists: string[] = [];
   /** What lists that are not acted on name already. */
   readonly #waiting = emptyContents();
@@ -147,6 +151,8 @@ class Collection {
     const { lists, leftovers } = await findGarbage(this.#storage);
     // No backup needs what shards tell each other, and no run takes longer than the grace.
     for await (const object of this.#storage.list(shardsPrefix)) leftovers.push(object);
+    // An object that is younger than one list may be older than another: the youngest counts.
+    lists.sort((a, b) => a.modified.getTime() - b.modified.getTime());
     this.#leftovers = leftovers.filter(object => this.#isOld(object.modified)).map(object => object.name);
     for (const list of lists) {
       throwIfAborted(this.#options.signal);
@@ -160,9 +166,8 @@ class Collection {
       const mark = isDue && !this.#options.dryRun ? await this.#mark(list) : undefined;
       const contents = await unlessGone(readGarbageList(this.#storage, list.name));
       if (mark !== undefined || (isDue && this.#options.dryRun)) {
-        const due = emptyContents();
-        if (contents !== undefined) addAll(due, contents);
-        this.#due.push({ ...list, contents: due, isMarkedBy: mark });
+        this.#due.push({ ...list, isMarkedBy: mark });
+        if (contents !== undefined) numberAll(this.#dueContents, contents, this.#due.length - 1);
       } else {
         if (list.mark !== undefined || isDue) this.#busyLists.push(list.name);
         if (contents !== undefined) addAll(this.#waiting, contents);
@@ -182,12 +187,12 @@ class Collection {
 
   /** Deletes the manifests of runs that died, so that what they name needs no further grace. */
   async removeOrphans(): Promise<void> {
-    for (const id of new Set(this.#due.flatMap(list => [...list.contents.manifests]))) {
+    for (const id of this.#dueContents.manifests.keys()) {
       throwIfAborted(this.#options.signal);
       const object = await this.#storage.stat(manifestName(id));
       // A run that took its time may have ended by now.
       if (object === undefined || (await this.#storage.stat(metadataName(id))) !== undefined) continue;
-      if (!this.#isDue('manifests', id, object)) continue;
+      if (this.#dueList('manifests', id, object) === undefined) continue;
       const bytes = this.#options.dryRun ? undefined : await unlessGone(this.#storage.get(object.name));
       await this.#collect('manifests', id, object);
       if ((await this.#removeNow()).length > 0) {
@@ -272,21 +277,24 @@ class Collection {
 
   /** Deletes an object that nothing names, if its time has come, or sees to it that it stands in a list. */
   async #collect(kind: Kind, id: string, object: StoredObject): Promise<void> {
-    if (this.#isDue(kind, id, object) && !this.#isNamedByOrphan(kind, id)) {
-      this.#removals.push({ kind, object });
+    const list = this.#dueList(kind, id, object);
+    if (list !== undefined && !this.#isNamedByOrphan(kind, id)) {
+      this.#removals.push({ kind, object, list });
       if (this.#removals.length >= removedAtOnce) await this.#removeNow();
       return;
     }
     count(this.#candidates, kind, object);
     if (this.#waiting[kind].has(id) || this.#options.dryRun) return;
     this.#listed[kind].push(id);
-    if (Object.values(this.#listed).reduce((sum, ids) => sum + ids.length, 0) >= listedAtMost) {
+    if (lengthOf(this.#listed) >= listedAtMost) {
       await this.#writeList();
     }
   }
 
-  #isDue(kind: Kind, id: string, object: StoredObject): boolean {
-    return this.#due.some(list => list.contents[kind].has(id) && object.modified < list.modified);
+  /** The list by which an object may be deleted. */
+  #dueList(kind: Kind, id: string, object: StoredObject): DueList | undefined {
+    const list = this.#due[this.#dueContents[kind].get(id) ?? -1];
+    return list !== undefined && object.modified < list.modified ? list : undefined;
   }
 
   /** What a manifest without metadata names is listed like the manifest itself, but not deleted before it. */
@@ -301,7 +309,7 @@ class Collection {
     this.#removals = [];
     if (removals.length === 0) return [];
     const names = removals.map(({ object }) => object.name);
-    const locked = await (this.#options.dryRun ? this.#findLocked(names) : this.#removeUnlocked(names));
+    const locked = await (this.#options.dryRun ? this.#findLocked(names) : this.#removeUnlocked(removals));
     const ends = new Map(locked.map(({ name, lockedUntil }) => [name, lockedUntil]));
     for (const { kind, object } of removals) {
       const end = ends.get(object.name);
@@ -312,11 +320,15 @@ class Collection {
     return locked;
   }
 
-  async #removeUnlocked(names: readonly string[]): Promise<readonly LockedObject[]> {
+  async #removeUnlocked(removals: readonly Removal[]): Promise<readonly LockedObject[]> {
     throwIfAborted(this.#options.signal);
-    for (const { isMarkedBy } of this.#due) await isMarkedBy?.require();
+    // Of the lists that name what goes now: a listing has most of a list together, so there are few.
+    for (const { isMarkedBy } of new Set(removals.map(({ list }) => list))) await isMarkedBy?.require();
     try {
-      await this.#storage.remove(names, { unlessLocked: true });
+      await this.#storage.remove(
+        removals.map(({ object }) => object.name),
+        { unlessLocked: true },
+      );
       return [];
     } catch (error) {
       if (error instanceof ObjectsLocked) return error.objects;
@@ -339,7 +351,7 @@ class Collection {
   async #writeList(): Promise<void> {
     const contents = this.#listed;
     this.#listed = emptyList();
-    if (Object.values(contents).some(ids => ids.length > 0)) await writeGarbageList(this.#storage, contents);
+    if (lengthOf(contents) > 0) await writeGarbageList(this.#storage, contents);
   }
 
   /** Writes the new list, and removes what is done with: lists before marks, so that no list seems to be acted on. */
@@ -381,6 +393,26 @@ function count(counts: GarbageCounts, kind: Kind, object: StoredObject): void {
 function emptyList() {
   const list: Record<Kind, string[]> = { segments: [], keys: [], manifests: [], verified: [] };
   return list;
+}
+
+function lengthOf({ segments, keys, manifests, verified }: GarbageContents): number {
+  return segments.length + keys.length + manifests.length + verified.length;
+}
+
+function emptyNumbers() {
+  return {
+    segments: new SegmentIdMap(),
+    keys: new Map<string, number>(),
+    manifests: new Map<string, number>(),
+    verified: new Map<string, number>(),
+  };
+}
+
+function numberAll(numbers: ReturnType<typeof emptyNumbers>, listed: GarbageContents, list: number): void {
+  for (const id of listed.segments) numbers.segments.set(id, list);
+  for (const id of listed.keys) numbers.keys.set(id, list);
+  for (const id of listed.manifests) numbers.manifests.set(id, list);
+  for (const id of listed.verified) numbers.verified.set(id, list);
 }
 
 function emptyContents() {

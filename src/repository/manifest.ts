@@ -260,26 +260,36 @@ export function leftOutLabel({ schema, name }: Pick<LeftOutEntry, 'schema' | 'na
 /** Tables with at most this many ranges carry them in the manifest; longer lists go into a table index. */
 export const inlineRanges = 8;
 
+/** The ranges of a table in their order: an array of them, or a list that makes them when they are asked for. */
+export interface Ranges extends Iterable<RangeEntry> {
+  readonly length: number;
+  at(index: number): RangeEntry | undefined;
+}
+
 /**
- * A table index: the keys, then one line per range. It has a list of keys of its own, so that that of a table in which
- * nothing changed is the same in every backup.
+ * A table index, line by line: the keys, then one line per range. It has a list of keys of its own, so that that of a table in
+ * which nothing changed is the same in every backup.
+ * @param ranges gone through twice.
  * @param keys the manifest's, which the ranges refer to.
  */
-export function formatRanges(ranges: readonly RangeEntry[], keys: readonly string[]): string {
+export function* formatRanges(
+  ranges: Iterable<RangeEntry>,
+  keys: readonly string[],
+): Generator<string, void> {
   const own = new Map<string, number>();
-  const numberOf = (key: number): number => {
-    const id = keys[key];
-    if (id === undefined) return -1;
-    const number = own.get(id) ?? own.size;
-    own.set(id, number);
-    return number;
-  };
-  const lines = ranges.map(range => JSON.stringify(withKeys(range, numberOf)));
-  return [JSON.stringify({ keys: [...own.keys()] }), ...lines].map(line => `${line}\n`).join('');
+  for (const range of ranges) {
+    for (const { key } of slicesOf(range)) {
+      const id = keys[key];
+      if (id !== undefined && !own.has(id)) own.set(id, own.size);
+    }
+  }
+  yield `${JSON.stringify({ keys: [...own.keys()] })}\n`;
+  const numberOf = (key: number): number => own.get(keys[key] ?? '') ?? -1;
+  for (const range of ranges) yield `${JSON.stringify(withKeys(range, numberOf))}\n`;
 }
 
 /** The range with other numbers for its keys. */
-export function withKeys(range: RangeEntry, numberOf: (key: number) => number): RangeEntry {
+function withKeys(range: RangeEntry, numberOf: (key: number) => number): RangeEntry {
   const renumber = (slices: Slice[]) => slices.map(slice => ({ ...slice, key: numberOf(slice.key) }));
   return {
     ...range,
@@ -289,6 +299,7 @@ export function withKeys(range: RangeEntry, numberOf: (key: number) => number): 
   };
 }
 
+const lineFeed = 0x0a;
 const xid = matching(/^\d{1,20}$/);
 const hex64 = matching(/^[0-9a-f]{64}$/);
 const oid = matching(/^\d{1,10}$/);
@@ -296,8 +307,8 @@ const texts = listOf(isText);
 /** Of what a reader must know; unknown ones stand in messages. */
 const featureName = matching(/^[\w.-]{1,64}$/);
 const named = { schema: isText, name: isText };
-/** No segment has more plain bytes; decoding refuses them too. */
-const maxPlainBytes = 64 * 1024 * 1024;
+/** No segment and no manifest has more plain bytes; decoding refuses them too. */
+export const maxPlainBytes = 64 * 1024 * 1024;
 
 const segmentRef = {
   id: hex64,
@@ -487,36 +498,51 @@ export function parseManifest(name: string, plain: Buffer): Manifest {
 }
 
 /**
- * The ranges in a table's index.
+ * The ranges in a table's index, one after the other: what of the index is in memory is the piece that is being read.
+ * @param pieces the index, cut anywhere; not looked at any more once the next one is asked for.
  * @param keys the manifest's.
- * @throws PgkeepError OBJECT_DAMAGED when it is none, or not that of the table.
+ * @throws PgkeepError OBJECT_DAMAGED when it is none; at its end, when it is not that of the table.
  */
-export function parseRanges(table: TableEntry, text: Buffer, keys: readonly string[]): RangeEntry[] {
+export async function* parseRanges(
+  table: TableEntry,
+  pieces: AsyncIterable<Buffer> | Iterable<Buffer>,
+  keys: readonly string[],
+): AsyncGenerator<RangeEntry, void> {
   const name = `the index of table ${table.schema}.${table.name}`;
   const numbers = new Map(keys.map((id, number) => [id, number]));
   let own: string[] | undefined;
-  const ranges: RangeEntry[] = [];
-  for (let start = 0; start < text.length; ) {
-    const end = text.indexOf('\n', start);
-    if (end < 0) throw damaged(name, 'its end is missing');
-    const line = text.subarray(start, end);
-    start = end + 1;
-    if (own === undefined) {
-      own = (parseJson(name, line, indexHead) as { keys: string[] }).keys;
-      continue;
+  const numberOf = (key: number): number => {
+    if (key === -1) return -1;
+    const number = numbers.get(own?.[key] ?? '');
+    if (number === undefined) throw damaged(name, 'it names a key that the backup does not');
+    return number;
+  };
+  const parse = (line: Buffer): RangeEntry | undefined => {
+    if (own !== undefined) return withKeys(parseJson(name, line, isRangeEntry) as RangeEntry, numberOf);
+    own = (parseJson(name, line, indexHead) as { keys: string[] }).keys;
+    return undefined;
+  };
+  let rows = 0;
+  let bytes = 0;
+  /** Of a line that goes on in the next piece. */
+  let begun: Buffer[] = [];
+  for await (const piece of pieces) {
+    let start = 0;
+    for (let end = piece.indexOf(lineFeed); end >= 0; end = piece.indexOf(lineFeed, start)) {
+      const rest = piece.subarray(start, end);
+      const range = parse(begun.length === 0 ? rest : Buffer.concat([...begun, rest]));
+      begun = [];
+      start = end + 1;
+      if (range === undefined) continue;
+      rows += range.rows;
+      bytes += range.bytes;
+      yield range;
     }
-    const range = parseJson(name, line, isRangeEntry) as RangeEntry;
-    ranges.push(
-      withKeys(range, key => {
-        if (key === -1) return -1;
-        const number = numbers.get(own?.[key] ?? '');
-        if (number === undefined) throw damaged(name, 'it names a key that the backup does not');
-        return number;
-      }),
-    );
+    // A copy, as the piece may be gone by the time that the line goes on.
+    if (start < piece.length) begun.push(Buffer.from(piece.subarray(start)));
   }
-  if (!holds(table, ranges)) throw damaged(name, 'it does not add up to the table');
-  return ranges;
+  if (begun.length > 0) throw damaged(name, 'its end is missing');
+  if (rows !== table.rows || bytes !== table.bytes) throw damaged(name, 'it does not add up to the table');
 }
 
 function holds(table: TableEntry, ranges: readonly RangeEntry[]): boolean {

@@ -4,9 +4,10 @@ import { sealedKeyId } from '../crypto/seal.ts';
 import type { Storage } from '../storage/storage.ts';
 import { isBackupId } from './backup-id.ts';
 import { manifestName, manifestPrefix, metadataName, metadataPrefix } from './layout.ts';
-import { type Manifest, parseRanges, type SegmentRef, slicesOf, type TableEntry } from './manifest.ts';
+import { type Manifest, type SegmentRef, slicesOf } from './manifest.ts';
 import type { Repository } from './repository.ts';
 import { SegmentIdSet } from './segment-id-set.ts';
+import { rangesOf } from './table-ranges.ts';
 
 export interface NamedObjects {
   segments: SegmentIdSet;
@@ -130,15 +131,8 @@ export async function* segmentsOf(
       if (walked.has(indexIds)) continue;
       walked.add(indexIds);
     }
-    for (const range of await rangesOf(repository, manifest, table)) yield* slicesOf(range);
+    for await (const range of rangesOf(repository, manifest, table)) yield* slicesOf(range);
   }
-}
-
-async function rangesOf(repository: Repository, { keys }: Manifest, table: TableEntry) {
-  if (table.ranges !== undefined) return table.ranges;
-  const pieces: Buffer[] = [];
-  for await (const piece of repository.readSegments(table.index ?? [])) pieces.push(piece);
-  return parseRanges(table, Buffer.concat(pieces), keys);
 }
 
 /** The backup ids among the names with this beginning and ending. */

@@ -122,6 +122,7 @@ export class Replication {
   /** Segments that were found or put at the target, and where in the list the keys that their headers name stand. */
   #placed = new SegmentIdMap();
   readonly #placedKeys: (string | null)[] = [];
+  readonly #placedKeyIndexes = new Map<string | null, number>();
   /** Segments in the target's garbage lists. */
   #listed = new SegmentIdSet();
 
@@ -257,8 +258,9 @@ export class Replication {
   }
 
   #notePlaced(id: string, keyId: string | null): void {
-    const index = this.#placedKeys.indexOf(keyId);
-    this.#placed.set(id, index >= 0 ? index : this.#placedKeys.push(keyId) - 1);
+    const index = this.#placedKeyIndexes.get(keyId) ?? this.#placedKeys.push(keyId) - 1;
+    this.#placedKeyIndexes.set(keyId, index);
+    this.#placed.set(id, index);
   }
 
   /**

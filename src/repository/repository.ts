@@ -3,6 +3,7 @@
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { PgkeepError } from '../base/errors.ts';
 import { forEachAtOnce } from '../base/for-each-at-once.ts';
+import { freeBuffer } from '../base/free-buffer.ts';
 import { decode, encode } from '../codec/codec.ts';
 import { parseKey, unwrapKey, type WrappedKey, wrapKey } from '../crypto/key.ts';
 import { type DataKey, open, seal, sealedKeyId } from '../crypto/seal.ts';
@@ -234,7 +235,10 @@ export class Repository {
   /** The plain bytes of a segment. @throws PgkeepError as {@link Repository.fetchSegment}. */
   async readSegment(id: string): Promise<Buffer> {
     const { object, key } = await this.fetchSegment(id);
-    return openSegment(id, object, key, this.secret);
+    const plain = openSegment(id, object, key, this.secret);
+    // Without encryption, what could not be compressed is a view of the object.
+    if (plain.buffer !== object.buffer) freeBuffer(object);
+    return plain;
   }
 
   /** The bytes of several segments, one after the other. */

@@ -1,24 +1,26 @@
 // A set of segment ids that may be millions, in little memory.
-import { SegmentIdMap } from './segment-id-map.ts';
+import { SegmentIds } from './segment-ids.ts';
 
 export class SegmentIdSet {
-  readonly #map = new SegmentIdMap();
+  readonly #ids = new SegmentIds();
 
   get size(): number {
-    return this.#map.size;
+    return this.#ids.size;
   }
 
   has(id: string): boolean {
-    return this.#map.has(id);
+    return this.#ids.placeOf(id) !== undefined;
   }
 
   /** @param id 64 hexadecimal digits. @returns whether it was not there yet. */
   add(id: string): boolean {
-    return this.#map.set(id, 0);
+    const before = this.#ids.size;
+    this.#ids.add(id);
+    return this.#ids.size > before;
   }
 
   /** In the order in which they were added. */
-  values(): Iterable<string> {
-    return this.#map.keys();
+  values(): Generator<string, void> {
+    return this.#ids.values();
   }
 }

@@ -8,17 +8,8 @@ import type { Manifest, SegmentRef } from './manifest.ts';
 import type { Repository } from './repository.ts';
 import { openSegment, sealSegment, segmentBytes, segmentId } from './segment.ts';
 import type { SegmentIdSet } from './segment-id-set.ts';
-
-/** A segment of the repository, with the id of its data key instead of an index. */
-interface KnownSegment {
-  keyId: string | null;
-  plainBytes: number;
-  storedBytes: number;
-  /** Whether this run stored it. */
-  isNew: boolean;
-  /** As far as it is known. */
-  lockedUntil?: Date | undefined;
-}
+import { SegmentIds } from './segment-ids.ts';
+import { type KnownSegment, SegmentTable } from './segment-table.ts';
 
 export interface SegmentTotals {
   newBytes: number;
@@ -28,6 +19,8 @@ export interface SegmentTotals {
 }
 
 export class SegmentStore {
+  /** Numbers of the segments that this run has to do with. */
+  readonly ids = new SegmentIds();
   readonly #repository: Repository;
   readonly #key: DataKey | null;
   readonly #level: number;
@@ -35,14 +28,15 @@ export class SegmentStore {
   readonly #listed: Pick<SegmentIdSet, 'has'>;
   /** Until when segments that are stored are locked. */
   readonly #lockedUntil: Date | undefined;
-  /** Segments that an earlier manifest names: taken over without reading them. */
-  readonly #known = new Map<string, KnownSegment>();
-  /** Segments this backup uses, counted once each. */
-  readonly #used = new Map<string, KnownSegment>();
+  /**
+   * Segments that an earlier manifest names: taken over without reading them. And those that this backup uses, counted once
+   * each.
+   */
+  readonly #segments = new SegmentTable(this.ids);
   readonly #keys = new Map<string, number>();
   /** Segments that are in the storage, but not whole. */
   readonly #damaged = new Set<string>();
-  /** What was found of segments that were there before this run. */
+  /** Looks at segments that were there before this run: those under way, and those that found nothing. */
   readonly #looks = new Map<string, Promise<KnownSegment | undefined>>();
   /** Segments on their way to the storage. */
   readonly #puts = new Map<string, Promise<SegmentRef>>();
@@ -72,19 +66,19 @@ export class SegmentStore {
 
   /** Ids of all segments used so far. */
   get used(): Iterable<string> {
-    return this.#used.keys();
+    return this.#segments.used().map(([id]) => id);
   }
 
   /** Ids of the segments used so far that are not known to be locked for as long. */
   *lockedTooShort(until: Date): Iterable<string> {
-    for (const [id, { lockedUntil }] of this.#used) {
+    for (const [id, { lockedUntil }] of this.#segments.used()) {
       if (lockedUntil === undefined || lockedUntil < until) yield id;
     }
   }
 
   get totals(): SegmentTotals {
     const totals: SegmentTotals = { newBytes: 0, newSegments: 0, reusedBytes: 0, reusedSegments: 0 };
-    for (const segment of this.#used.values()) {
+    for (const [, segment] of this.#segments.used()) {
       totals[segment.isNew ? 'newBytes' : 'reusedBytes'] += segment.storedBytes;
       totals[segment.isNew ? 'newSegments' : 'reusedSegments'] += 1;
     }
@@ -98,7 +92,8 @@ export class SegmentStore {
       const keyId = manifest.keys[ref.key] ?? null;
       // One whose key is not told is not taken on trust.
       if ((keyId === null) === this.#repository.encrypted) continue;
-      this.#known.set(ref.id, { keyId, plainBytes, storedBytes, isNew: false });
+      if (this.#segments.get(ref.id, 'used') !== undefined) continue;
+      this.#segments.set(ref.id, 'known', { keyId, plainBytes, storedBytes, isNew: false });
     }
   }
 
@@ -110,27 +105,27 @@ export class SegmentStore {
   async find(id: string): Promise<SegmentRef | undefined> {
     const underWay = this.#puts.get(id);
     if (underWay !== undefined) return underWay;
-    const used = this.#used.get(id);
-    if (used !== undefined) return this.#use(id, used);
+    const used = this.#segments.get(id, 'used');
+    if (used !== undefined) return this.#refer(id, used);
     const whole = await this.#lookFor(id);
     return whole && this.#use(id, whole);
   }
 
   /** Whether {@link find} would give it; it does not count as used for that. */
   async has(id: string): Promise<boolean> {
-    return this.#puts.has(id) || this.#used.has(id) || (await this.#lookFor(id)) !== undefined;
+    if (this.#puts.has(id) || this.#segments.get(id, 'used') !== undefined) return true;
+    return (await this.#lookFor(id)) !== undefined;
   }
 
   /** Whether {@link has} need not read it whole, when it is as it was. */
   isVouchedFor(id: string): boolean {
-    return this.#known.has(id) && !this.#listed.has(id);
+    return this.#segments.has(id) && !this.#listed.has(id);
   }
 
   /** Trusts nothing that is known of a segment that turned out to be damaged or missing: it is looked at again. */
   distrust(id: string): void {
-    this.#known.delete(id);
     this.#looks.delete(id);
-    this.#used.delete(id);
+    this.#segments.forget(id);
   }
 
   /**
@@ -140,29 +135,38 @@ export class SegmentStore {
    */
   takeOver({ id, plainBytes, storedBytes }: SegmentRef, keyId: string | null, isNew: boolean): SegmentRef {
     const lockedUntil = isNew ? this.#lockedUntil : undefined;
-    if (isNew && !this.#used.get(id)?.isNew)
-      this.#used.set(id, { keyId, plainBytes, storedBytes, isNew, lockedUntil });
-    const used = this.#used.get(id) ?? { keyId, plainBytes, storedBytes, isNew };
-    return this.#use(id, used);
+    const theirs = { keyId, plainBytes, storedBytes, isNew, lockedUntil };
+    const used = this.#segments.get(id, 'used');
+    if (used !== undefined && (used.isNew || !isNew)) return this.#refer(id, used);
+    this.#looks.delete(id);
+    this.#segments.set(id, 'used', theirs);
+    return this.#refer(id, theirs);
   }
 
   /** Whether this run stored the segment. */
   isNew(id: string): boolean {
-    return this.#used.get(id)?.isNew ?? false;
+    return this.#segments.get(id, 'used')?.isNew ?? false;
   }
 
   /** Several that ask for the same share one look. */
-  #lookFor(id: string): Promise<KnownSegment | undefined> {
-    let found = this.#looks.get(id);
-    if (found === undefined) {
-      found = this.#look(id);
-      this.#looks.set(id, found);
+  async #lookFor(id: string): Promise<KnownSegment | undefined> {
+    const whole = this.#segments.get(id, 'whole');
+    if (whole !== undefined) return whole;
+    const underWay = this.#looks.get(id);
+    if (underWay !== undefined) return underWay;
+    const look = this.#look(id);
+    this.#looks.set(id, look);
+    const found = await look;
+    // Unless it is not trusted any more, or used by now.
+    if (found !== undefined && this.#looks.get(id) === look) {
+      this.#looks.delete(id);
+      this.#segments.set(id, 'whole', found);
     }
     return found;
   }
 
   async #look(id: string): Promise<KnownSegment | undefined> {
-    const known = this.#known.get(id);
+    const known = this.#segments.get(id, 'known');
     const found = known === undefined || this.#listed.has(id) ? undefined : await this.#findKnown(id, known);
     return found ?? this.#adopt(id);
   }
@@ -194,8 +198,8 @@ export class SegmentStore {
   }
 
   async #put(id: string, object: Buffer, plainBytes: number): Promise<SegmentRef> {
-    const used = this.#used.get(id);
-    if (used !== undefined) return this.#use(id, used);
+    const used = this.#segments.get(id, 'used');
+    if (used !== undefined) return this.#refer(id, used);
     const name = segmentName(id);
     const own: KnownSegment = {
       keyId: this.#key?.id ?? null,
@@ -271,9 +275,13 @@ export class SegmentStore {
   }
 
   #use(id: string, segment: KnownSegment): SegmentRef {
-    if (!this.#used.has(id)) this.#used.set(id, segment);
-    const { plainBytes, storedBytes } = segment;
-    return { id, key: this.#keyIndex(segment.keyId), plainBytes, storedBytes };
+    if (this.#segments.get(id, 'used') === undefined) this.#segments.set(id, 'used', segment);
+    this.#looks.delete(id);
+    return this.#refer(id, segment);
+  }
+
+  #refer(id: string, { keyId, plainBytes, storedBytes }: KnownSegment): SegmentRef {
+    return { id, key: this.#keyIndex(keyId), plainBytes, storedBytes };
   }
 
   #keyIndex(keyId: string | null): number {

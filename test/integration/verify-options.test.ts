@@ -465,7 +465,7 @@ describe('on the command line', () => {
     });
     expect(exitCode).toBe(0);
     expect(JSON.parse(out).map(({ id }: { id: string }) => id)).toEqual([other, ids[1]]);
-    expect(err).toContain(`warning: not listed: metadata/${ids[0]}.json is damaged`);
+    expect(err).toContain(`warning: not listed from ${copy.path}: metadata/${ids[0]}.json is damaged`);
     const shown = await runCli(['show', '--repository', copy.path, '--json'], { env: env() });
     expect(shown.exitCode).toBe(0);
     expect(JSON.parse(shown.out).metadata.id).toBe(other);

@@ -1,5 +1,6 @@
 // The ranges of a backup as they come in, from workers of this process or from other processes, and what became of them.
-import type { IncrementalFacts, RangeEntry } from '../../repository/manifest.ts';
+import type { IncrementalFacts, RangeEntry, Ranges } from '../../repository/manifest.ts';
+import { RangeList } from '../../repository/range-list.ts';
 import type { SegmentStore } from '../../repository/segment-store.ts';
 import type { CopyPlan } from './copy-plan.ts';
 import type { RangeOrigin } from './copy-worker.ts';
@@ -17,35 +18,31 @@ export class CollectedRanges implements RangeTaker {
   readonly shares: RangeShares = noShares();
   readonly #plan: CopyPlan;
   readonly #store: SegmentStore;
-  readonly #ranges: (RangeEntry | undefined)[][];
+  readonly #ranges: RangeList[];
 
   constructor(plan: CopyPlan, store: SegmentStore) {
     this.#plan = plan;
     this.#store = store;
-    this.#ranges = plan.tables.map(table => new Array(table.ranges));
+    this.#ranges = plan.tables.map(table => new RangeList(store.ids, table.ranges));
   }
 
   has(table: number, range: number): boolean {
-    return this.#ranges[table]?.[range] !== undefined;
+    return this.#ranges[table]?.has(range) ?? false;
   }
 
   async take(origin: RangeOrigin, entry: RangeEntry): Promise<void> {
     const entries = this.#ranges[origin.table];
     if (entries === undefined) return;
-    entries[origin.range] = entry;
+    entries.set(origin.range, entry);
     count(this.shares, this.#store, origin, entry);
   }
 
   /** The ranges of each table of the plan, in order. A hole would be rows lost without a word: it throws. */
-  whole(): RangeEntry[][] {
-    return this.#ranges.map((entries, table) =>
-      Array.from(entries, entry => entry ?? missing(this.#plan, table)),
-    );
+  whole(): readonly Ranges[] {
+    const hole = this.#ranges.findIndex(entries => !entries.isWhole);
+    if (hole >= 0) throw new Error(`a range of ${this.#plan.tables[hole]?.from} was not read`);
+    return this.#ranges;
   }
-}
-
-function missing(plan: CopyPlan, table: number): never {
-  throw new Error(`a range of ${plan.tables[table]?.from} was not read`);
 }
 
 function noShares(): RangeShares {

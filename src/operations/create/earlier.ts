@@ -4,7 +4,7 @@ import { quoteQualified } from '../../postgres/identifiers.ts';
 import { type Manifest, type RangeEntry, slicesOf } from '../../repository/manifest.ts';
 import type { Repository } from '../../repository/repository.ts';
 import type { SegmentStore } from '../../repository/segment-store.ts';
-import { readRanges } from '../table-index.ts';
+import { packRanges } from '../table-index.ts';
 import { isComparable, type Parent, parseSnapshot } from './parent.ts';
 import type { EarlierTable } from './read-tables.ts';
 
@@ -42,7 +42,7 @@ export async function learnBackup(
   store.learn(manifest, manifest.archive.segments);
   for (const table of manifest.tables) {
     store.learn(manifest, table.index ?? []);
-    const ranges = await readRanges(repository, manifest, table);
+    const ranges = await packRanges(repository, manifest, table, store.ids);
     for (const range of ranges) store.learn(manifest, slicesOf(range));
     rangePages.set(quoteQualified(table.schema, table.name), table.rangePages);
     if (table.source !== undefined)
@@ -66,6 +66,9 @@ export function rangesInReach(
   if (table === undefined || then === undefined || now === undefined) return undefined;
   const isInReach = (range: RangeEntry) =>
     range.base === undefined || isComparable(BigInt(range.base.xmin), now.xmax);
-  const ranges = table.ranges.map(range => (isInReach(range) ? range : undefined));
-  return { ranges, xmin: String(then.xmin) };
+  const range = (index: number) => {
+    const found = table.ranges.at(index);
+    return found !== undefined && isInReach(found) ? found : undefined;
+  };
+  return { range, xmin: String(then.xmin) };
 }

@@ -2,12 +2,12 @@
 // conditions on the server as a whole. What concerns single tables is their row context.
 import type { DatabaseFacts, ServerFacts } from '../../postgres/catalog.ts';
 import type { SourceSnapshot } from '../../postgres/source-snapshot.ts';
-import type { Manifest, RangeEntry, RowSource } from '../../repository/manifest.ts';
+import type { Manifest, Ranges, RowSource } from '../../repository/manifest.ts';
 
 export interface Parent {
   manifest: Manifest;
   /** By oid: the tables that can be built on. */
-  tables: Map<string, { source: RowSource; rangePages: number; ranges: readonly RangeEntry[] }>;
+  tables: Map<string, { source: RowSource; rangePages: number; ranges: Ranges }>;
 }
 
 /** What a new backup is taken from. */

@@ -44,8 +44,8 @@ export interface ReadItemsOptions {
 }
 
 export interface EarlierTable {
-  /** Without those that have gone out of reach. */
-  ranges: readonly (RangeEntry | undefined)[];
+  /** The range, unless it has gone out of reach. */
+  range(index: number): RangeEntry | undefined;
   xmin: string;
 }
 
@@ -77,7 +77,7 @@ async function readOnce(options: ReadItemsOptions, taker: RangeTaker): Promise<s
   const mismatches: string[] = [];
   let doneBytes = 0;
   let rows = 0;
-  const earlierRange = (table: number, range: number) => options.earlier?.[table]?.ranges[range];
+  const earlierRange = (table: number, range: number) => options.earlier?.[table]?.range(range);
   const host: CopyHost = {
     find: id => store.find(id),
     put: async ({ id, object, plainBytes }) => {

@@ -4,14 +4,14 @@ import type { Repository } from '../../repository/repository.ts';
 import { handOver } from '../thread-segment.ts';
 import { toThread } from '../thread-target.ts';
 import { runWorkers } from '../worker-pool.ts';
-import type { LoadTask } from './load-plan.ts';
+import { type PlannedLoad, toTask } from './load-plan.ts';
 import type { LoadHost, LoadWorkerData } from './load-worker.ts';
 
 export interface LoadTablesOptions {
   target: DatabaseTarget;
   applicationName: string;
   repository: Repository;
-  items: LoadTask[][];
+  items: PlannedLoad[][];
   jobs: number;
   /** Whether the target bears the mark of the restore, in which loaded ranges are noted. */
   isMarked: boolean;
@@ -25,7 +25,7 @@ export async function loadTables(options: LoadTablesOptions): Promise<void> {
   let doneBytes = 0;
   let doneRows = 0;
   const host: LoadHost = {
-    next: () => waiting.pop(),
+    next: () => waiting.pop()?.map(toTask),
     fetch: async id => handOver(await options.repository.fetchSegment(id), {}),
     done: ({ rows, bytes }) => {
       doneRows += rows;

@@ -3,6 +3,7 @@
 import { PgkeepError } from '../../base/errors.ts';
 import type { ArchiveEntry } from '../../postgres/archive-contents.ts';
 import { leaveOutDangling, selectTables } from '../../postgres/archive-selection.ts';
+import { quoteQualified } from '../../postgres/identifiers.ts';
 import { matchesTable } from '../../postgres/pattern.ts';
 import {
   type LeftOutEntry,
@@ -70,15 +71,21 @@ export function selectParts(
   }
   const tables = manifest.tables.filter(table => oids.has(table.oid));
   requireRoots(tables, manifest, oids);
-  const selected = candidates.filter(table => oids.has(table.oid));
+  const selected = new Set(
+    candidates.filter(({ oid }) => oids.has(oid)).map(({ schema, name }) => `${schema} ${name} `),
+  );
   for (const entry of selection.leftOut) {
     // A foreign key of another table to one of these has gone with that table, which nobody misses.
-    const isOfSelected = ({ schema, name }: { schema: string; name: string }) =>
-      entry.text.startsWith(`${entry.kind} ${schema} ${name} `);
-    if (entry.kind === 'FK CONSTRAINT' && !selected.some(isOfSelected)) continue;
+    if (entry.kind === 'FK CONSTRAINT' && !beginsWithOne(entry.text.slice(`${entry.kind} `.length), selected))
+      continue;
     warn(`left out, as it needs a table that is not restored: ${entry.text}`);
   }
   return { entries: selection.entries, tables };
+}
+
+/** Whether a text begins with one of several that end with a space: names in it are not quoted, and may hold spaces. */
+function beginsWithOne(text: string, beginnings: ReadonlySet<string>): boolean {
+  return text.matchAll(/ /g).some(({ index }) => beginnings.has(text.slice(0, index + 1)));
 }
 
 /** Without entries for what a new database has already, or what may not be set there. */
@@ -135,12 +142,11 @@ function describeMissing(backup: string, missing: readonly LeftOutEntry[]): stri
 
 /** Rows that are loaded through the root of a partitioned table need all of it. */
 function requireRoots(tables: readonly TableEntry[], manifest: Manifest, oids: ReadonlySet<string>): void {
+  const roots = new Map(manifest.partitioned.map(root => [quoteQualified(root.schema, root.name), root.oid]));
   for (const { schema, name, loadVia } of tables) {
     if (loadVia === undefined) continue;
-    const root = manifest.partitioned.find(
-      table => table.schema === loadVia.schema && table.name === loadVia.name,
-    );
-    if (root !== undefined && oids.has(root.oid)) continue;
+    const root = roots.get(quoteQualified(loadVia.schema, loadVia.name));
+    if (root !== undefined && oids.has(root)) continue;
     throw new PgkeepError(
       'TARGET_UNFIT',
       `${schema}.${name} is a partition by hash of an enum and cannot be restored alone`,

@@ -2,7 +2,7 @@
 import { closeClient, openClient, queryRows } from '../../postgres/client.ts';
 import { quoteLiteral, quoteName, quoteQualified } from '../../postgres/identifiers.ts';
 import type { DatabaseTarget } from '../../postgres/target.ts';
-import type { Manifest, RangeEntry, TableEntry } from '../../repository/manifest.ts';
+import type { Manifest, Ranges, TableEntry } from '../../repository/manifest.ts';
 import type { Repository } from '../../repository/repository.ts';
 import { planLoads } from '../restore/load-plan.ts';
 import { handOver } from '../thread-segment.ts';
@@ -16,7 +16,7 @@ export interface CompareTablesOptions {
   repository: Repository;
   manifest: Manifest;
   /** Of each table of the manifest. */
-  ranges: readonly RangeEntry[][];
+  ranges: readonly Ranges[];
   jobs: number;
   signal: AbortSignal | undefined;
   onProgress: (rows: number) => void;
@@ -47,12 +47,13 @@ export async function compareTables(
 ): Promise<{ rows: number; differences: TableDifference[] }> {
   const { manifest, repository } = options;
   const groups = groupTables(manifest.tables);
-  const waiting = [...databaseTasks(groups, await readLeaves(options.target, groups), manifest)];
-  waiting.push(...backupTasks(groups, options));
-  waiting.reverse();
+  const waiting = [
+    ...databaseTasks(groups, await readLeaves(options.target, groups), manifest),
+    ...backupTasks(groups, options),
+  ].reverse();
   let rows = 0;
   const host: CompareHost = {
-    next: () => waiting.pop(),
+    next: () => waiting.pop()?.(),
     fetch: async id => handOver(await repository.fetchSegment(id), {}),
     done: ({ group: index, side, ...digest }) => {
       const group = groups[index];
@@ -130,30 +131,35 @@ function* databaseTasks(
   groups: readonly Group[],
   leaves: ReadonlyMap<Group, string[]>,
   manifest: Manifest,
-): Iterable<CompareTask[]> {
+): Iterable<() => CompareTask[]> {
   for (const [index, group] of groups.entries()) {
     const [table] = group.tables;
     if (table === undefined) continue;
     const columns = group.columns.map(quoteName).join(', ');
     for (const from of leaves.get(group) ?? [quoteQualified(table.schema, table.name)]) {
       const sql = `COPY (SELECT ${columns} FROM ONLY ${from}) TO STDOUT WITH (ENCODING '${manifest.database.encoding}')`;
-      yield [{ side: 'database', group: index, order: null, sql, of: from }];
+      yield () => [{ side: 'database', group: index, order: null, sql, of: from }];
     }
   }
 }
 
-function backupTasks(groups: readonly Group[], { manifest, ranges }: CompareTablesOptions): CompareTask[][] {
+/** Made when they are asked for: where rows are is told of what is under way. */
+function backupTasks(
+  groups: readonly Group[],
+  { manifest, ranges }: CompareTablesOptions,
+): (() => CompareTask[])[] {
   const groupOf = new Map(
     groups.flatMap((group, index) => group.tables.map(table => [table, index] as const)),
   );
-  return planLoads(manifest.tables, ranges, manifest.database.encoding).map(item =>
-    item.flatMap(({ table: tableIndex, text }): CompareTask[] => {
-      const table = manifest.tables[tableIndex];
-      const index = table && groupOf.get(table);
-      const group = index === undefined ? undefined : groups[index];
-      if (table === undefined || index === undefined || group === undefined) return [];
-      return [{ side: 'backup', group: index, order: orderOf(table.columns, group.columns), text }];
-    }),
+  return planLoads(manifest.tables, ranges, manifest.database.encoding).map(
+    item => () =>
+      item.flatMap(({ table: tableIndex, text }): CompareTask[] => {
+        const table = manifest.tables[tableIndex];
+        const index = table && groupOf.get(table);
+        const group = index === undefined ? undefined : groups[index];
+        if (table === undefined || index === undefined || group === undefined) return [];
+        return [{ side: 'backup', group: index, order: orderOf(table.columns, group.columns), text: text() }];
+      }),
   );
 }
 

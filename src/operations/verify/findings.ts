@@ -19,6 +19,8 @@ export class Findings {
   readonly #isEncrypted: boolean;
   readonly #problems = new Map<string, VerificationProblem>();
   readonly #aspects = new Set<Aspect>();
+  /** The tables of each problem, by name: a key that is lost may concern all there are. */
+  readonly #concerned = new Map<VerificationProblem, Map<string, ConcernedTable>>();
   /** Whether what was asked for could not be tried, for reasons that are not the backup's. */
   isUntried = false;
 
@@ -58,14 +60,7 @@ export class Findings {
 
   /** Notes that a problem concerns a range of a table, or all of the table. Ranges come in order. */
   concern(problem: VerificationProblem, table: TableEntry, ranges: number, range?: number): void {
-    problem.tables ??= [];
-    let concerned = problem.tables.findLast(
-      candidate => candidate.schema === table.schema && candidate.name === table.name,
-    );
-    if (concerned === undefined) {
-      concerned = { schema: table.schema, name: table.name };
-      problem.tables.push(concerned);
-    }
+    const concerned = this.#concern(problem, table);
     if (range === undefined) return;
     concerned.ranges ??= [];
     const span = spanOf(table.rangePages, range, ranges);
@@ -77,6 +72,20 @@ export class Findings {
     } else {
       concerned.ranges.push(span);
     }
+  }
+
+  #concern(problem: VerificationProblem, { schema, name }: TableEntry): ConcernedTable {
+    const byName = this.#concerned.get(problem) ?? new Map<string, ConcernedTable>();
+    this.#concerned.set(problem, byName);
+    const key = JSON.stringify([schema, name]);
+    let concerned = byName.get(key);
+    if (concerned === undefined) {
+      concerned = { schema, name };
+      byName.set(key, concerned);
+      problem.tables ??= [];
+      problem.tables.push(concerned);
+    }
+    return concerned;
   }
 }
 

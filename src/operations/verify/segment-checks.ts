@@ -30,9 +30,9 @@ export interface GoodSegment {
   plainBytes: number;
   storedBytes: number;
   /** By {@link sliceKey}. */
-  counts: Map<number, CountedSlice>;
+  counts: ReadonlyMap<number, CountedSlice>;
   /** By {@link sliceKey}; `null` for what is no whole lists. */
-  lists: Map<number, CountedList[] | null>;
+  lists: ReadonlyMap<number, CountedList[] | null>;
 }
 
 /** One number for a part of a segment; offset and length are both below 2^26. */
@@ -59,6 +59,11 @@ export class SegmentChecks {
 
   bad(id: string): BadSegment | undefined {
     return this.#bad.get(id);
+  }
+
+  /** Whether no segment was read, or found missing. */
+  get isEmpty(): boolean {
+    return this.#good.size === 0 && this.#bad.size === 0;
   }
 
   isRead(id: string): boolean {
@@ -203,28 +208,41 @@ export class SegmentChecks {
   }
 
   #note(segment: WantedSegment, result: CheckedSegment): void {
-    const { id, storedBytes, plainBytes, error } = result;
+    const { storedBytes, plainBytes, error } = result;
     if (error !== undefined) {
-      this.#bad.set(id, { error: errorFromData(error), object: segmentName(id) });
+      this.#bad.set(segment.id, { error: errorFromData(error), object: segmentName(segment.id) });
       return;
     }
-    const good = this.#noteGood(id, plainBytes, storedBytes);
-    for (const [index, key] of [...segment.slices.keys()].entries()) {
-      const count = result.counts[index];
-      if (count !== undefined) good.counts.set(key, count);
-    }
-    for (const [index, key] of [...segment.lists.keys()].entries()) {
-      const list = result.lists[index];
-      if (list !== undefined) good.lists.set(key, list);
-    }
+    const good = this.#noteGood(segment.id, plainBytes, storedBytes);
+    good.counts = withResults(good.counts, segment.slices.keys(), result.counts);
+    good.lists = withResults(good.lists, segment.lists.keys(), result.lists);
   }
 
   #noteGood(id: string, plainBytes: number, storedBytes: number): GoodSegment {
-    const { counts, lists } = this.#good.get(id) ?? { counts: new Map(), lists: new Map() };
+    const { counts, lists } = this.#good.get(id) ?? { counts: noResults, lists: noResults };
     const good = { plainBytes, storedBytes, counts, lists };
     this.#good.set(id, good);
     return good;
   }
+}
+
+/** Of segments without such parts, as most are. */
+const noResults: ReadonlyMap<number, never> = new Map<number, never>();
+
+/** @param results in the order of the keys. */
+function withResults<T>(
+  known: ReadonlyMap<number, T>,
+  keys: Iterable<number>,
+  results: readonly T[],
+): ReadonlyMap<number, T> {
+  if (results.length === 0) return known;
+  const together = new Map(known);
+  let index = 0;
+  for (const key of keys) {
+    const result = results[index++];
+    if (result !== undefined) together.set(key, result);
+  }
+  return together;
 }
 
 /** What says to be of a newer format may be whole; a backup that needs its contents stores them anew anyhow. */

@@ -16,7 +16,7 @@ import {
   type Unfinished,
   unvalidatedConstraints,
 } from '../../postgres/unfinished.ts';
-import type { Manifest, RangeEntry } from '../../repository/manifest.ts';
+import type { Manifest, Ranges } from '../../repository/manifest.ts';
 import type { Repository } from '../../repository/repository.ts';
 import type { OperationEvent } from '../events.ts';
 import { type RestoreBackupOptions, restoreBackup } from '../restore-backup.ts';
@@ -30,7 +30,7 @@ export interface VerifyByRestoreOptions {
   repository: Repository;
   manifest: Manifest;
   /** Of each table of the manifest. */
-  ranges: readonly RangeEntry[][];
+  ranges: readonly Ranges[];
   scratch: string | undefined;
   jobs: number;
   programs: string | undefined;

@@ -13,6 +13,9 @@ import {
   type StoredObject,
 } from '../storage.ts';
 
+/** Of files of a folder that is listed. */
+const statsAtOnce = 64;
+
 export class LocalStorage implements Storage {
   readonly location: string;
   /** Folders known to exist and to have been synced into their parents. */
@@ -144,15 +147,19 @@ export class LocalStorage implements Storage {
       if (foreignCode(error) === 'ENOENT') return;
       throw translate(error, folder);
     }
-    for (const entry of entries) {
-      if (entry.name.startsWith('.')) continue;
-      const name = relative === '' ? entry.name : `${relative}/${entry.name}`;
-      if (entry.isDirectory()) {
-        yield* this.#walk(name);
-      } else if (entry.isFile()) {
-        // Undefined when it was removed since the folder was read.
-        const object = await this.stat(name);
-        if (object !== undefined) yield object;
+    for (let first = 0; first < entries.length; first += statsAtOnce) {
+      const some = entries
+        .slice(first, first + statsAtOnce)
+        .filter(entry => !entry.name.startsWith('.'))
+        .map(entry => ({ entry, name: relative === '' ? entry.name : `${relative}/${entry.name}` }));
+      const objects = await Promise.all(
+        some.map(({ entry, name }) => (entry.isFile() ? this.stat(name) : undefined)),
+      );
+      for (const [index, { entry, name }] of some.entries()) {
+        const object = objects[index];
+        if (entry.isDirectory()) yield* this.#walk(name);
+        // Undefined also when it was removed since the folder was read.
+        else if (object !== undefined) yield object;
       }
     }
   }

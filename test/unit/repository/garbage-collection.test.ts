@@ -97,6 +97,31 @@ test('leaves a list to the cleanup that has marked it, and takes it over once th
   expect(await names(storage, 'garbage/')).toEqual([]);
 });
 
+test.each([
+  [60, { deleted: 1, candidates: 0 }],
+  [10, { deleted: 0, candidates: 1 }],
+])(
+  'of what several lists name the youngest counts: an object of %d minutes ago',
+  async (minutes, expected) => {
+    const repository = await newRepository();
+    const { storage } = repository;
+    const { id } = await new SegmentStore(repository, await repository.newDataKey(), 1).store(
+      randomBytes(100),
+    );
+    const age = (name: string, by: number) => {
+      const then = Date.now() / 1000 - by * 60;
+      utimesSync(join(storage.location, name), then, then);
+    };
+    age(segmentName(id), minutes);
+    for (const listedAt of [30, 120, 90]) {
+      const name = await writeGarbageList(storage, { segments: [id], keys: [], manifests: [], verified: [] });
+      age(name, listedAt);
+    }
+    const { deleted, candidates } = await collect(repository, 60_000);
+    expect({ deleted: deleted.segments, candidates: candidates.segments }).toEqual(expected);
+  },
+);
+
 test('of two cleanups one marks a list', async () => {
   const repository = await newRepository();
   await writeGarbageList(repository.storage, aList);

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { type LoadTask, planLoads } from '../../../../src/operations/restore/load-plan.ts';
+import { type PlannedLoad, planLoads } from '../../../../src/operations/restore/load-plan.ts';
 import type { LoadedRanges } from '../../../../src/operations/restore/unfinished-restore.ts';
 import type { RangeEntry, TableEntry } from '../../../../src/repository/manifest.ts';
 
@@ -32,8 +32,8 @@ function plan(loaded: LoadedRanges[]) {
   return planLoads([large], [ranges], 'UTF8', loaded).flat();
 }
 
-function idsOf({ text }: LoadTask): string[] {
-  return text.ranges.flatMap(({ slices }) => slices.map(({ id }) => id));
+function idsOf({ text }: PlannedLoad): string[] {
+  return text().ranges.flatMap(({ slices }) => slices.map(({ id }) => id));
 }
 
 test('a COPY is of eight neighbours of four mebibytes, and says which', () => {
