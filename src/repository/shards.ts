@@ -123,6 +123,25 @@ const oid = matching(/^\d{1,10}$/);
 const texts = listOf(isText);
 const backupId = also<string>(isText, isBackupId);
 
+/** So many that no server has them: what is planned takes memory. */
+const maxRanges = 10_000_000;
+
+const shardTable = also<ShardTable>(
+  fields({
+    oid,
+    schema: isText,
+    name: isText,
+    columns: texts,
+    sizeBytes: isCount,
+    pages: isCount,
+    isTraceable: isFlag,
+    rangePages: isCount,
+    ranges: also<number>(isCount, ranges => ranges <= maxRanges),
+    isBuiltOn: isFlag,
+  }),
+  ({ pages, rangePages, ranges }) => ranges === (rangePages === 0 ? 1 : Math.ceil(pages / rangePages)),
+);
+
 const planShape = fields({
   format: oneOf(1),
   repository: isText,
@@ -144,19 +163,9 @@ const planShape = fields({
   key: orNull(keyId),
   compressionLevel: isCount,
   lockedUntil: orNull(isTime),
-  tables: listOf(
-    fields({
-      oid,
-      schema: isText,
-      name: isText,
-      columns: texts,
-      sizeBytes: isCount,
-      pages: isCount,
-      isTraceable: isFlag,
-      rangePages: isCount,
-      ranges: isCount,
-      isBuiltOn: isFlag,
-    }),
+  tables: also<ShardTable[]>(
+    listOf(shardTable),
+    tables => tables.reduce((sum, { ranges }) => sum + ranges, 0) <= maxRanges,
   ),
   parent: orNull(backupId),
   isVerified: isFlag,

@@ -207,6 +207,20 @@ describe('problems', () => {
       message: '--repair: cannot be combined with --as-of',
     });
   });
+
+  test('include a part of no backup, and what is no part', () => {
+    const problems = (flags: Parameters<typeof resolve>[1], env = {}) =>
+      failure(() => resolve('create', flags, env)).message;
+    expect(problems({ shard: '1/3' })).toBe('--shard: needs --join, to say of which backup');
+    expect(problems({ join: 'night' })).toBe('--join: is for --shard or --shards');
+    expect(problems({ join: 'night', shard: '1/3', shards: '3' })).toBe(
+      '--shard: cannot be combined with --shards',
+    );
+    for (const shard of ['4/3', '0/0', '1/101', '1', '-1/3', 'a/b'])
+      expect(problems({ join: 'night', shard })).toBe(`--shard: '${shard}' is not a part such as 2/3`);
+    expect(resolve('create', { shard: '0/3' }, { PGKEEP_JOIN: 'night' }).options.shard).toBe('0/3');
+    expect(resolve('create', {}, { PGKEEP_JOIN: 'night' }).options.join).toBe('night');
+  });
 });
 
 describe('the configuration file', () => {
