@@ -23,6 +23,7 @@ import { CollectedRanges, type RangeTaker } from './collected-ranges.ts';
 import { type CopyPlan, divideItems, tasksOf } from './copy-plan.ts';
 import type { RangeOrigin } from './copy-worker.ts';
 import { type ReadItemsOptions, readItems } from './read-tables.ts';
+import { ShardLedger } from './shard-ledger.ts';
 import { describeShards, type ShardPlanSource, shardSessionName } from './shard-plan.ts';
 
 export interface ShareRowsOptions {
@@ -173,10 +174,11 @@ async function takeParts(gathering: Gathering): Promise<SharedRows> {
   for (const { warnings } of parts) for (const warning of warnings) onWarning(warning);
   const taken = new CollectedRanges(reading.plan, reading.store);
   const doubtful = new Set<number>();
+  const ledger = new ShardLedger(reading.plan, shards);
   for (const part of parts) {
     throwIfAborted(reading.signal);
     // What was taken over from an earlier backup that turned out wrong, though by another shard, is worth nothing.
-    await new Part(gathering, part).takeOver(taken, (range, item) => {
+    await new Part(gathering, part, ledger).takeOver(taken, (range, item) => {
       if (mismatches.length === 0 || range.kind === 'read') return true;
       doubtful.add(item);
       return false;
@@ -247,46 +249,34 @@ export function bytesOf(plan: CopyPlan, items: Uint32Array = new Uint32Array()):
 class Part {
   readonly #gathering: Gathering;
   readonly #part: ShardPart;
-  /** By table: the ranges that belong to the shard and have not come yet, each with its item. */
-  readonly #expected = new Map<number, Map<number, number>>();
-  #left = 0;
+  readonly #ledger: ShardLedger;
 
-  constructor(gathering: Gathering, part: ShardPart) {
+  constructor(gathering: Gathering, part: ShardPart, ledger: ShardLedger) {
     this.#gathering = gathering;
     this.#part = part;
-    for (const item of gathering.items[part.shard - 1] ?? []) {
-      for (const { table, range } of tasksOf(gathering.reading.plan, item)) {
-        let ranges = this.#expected.get(table);
-        if (ranges === undefined) {
-          ranges = new Map();
-          this.#expected.set(table, ranges);
-        }
-        ranges.set(range, item);
-        this.#left++;
-      }
-    }
+    this.#ledger = ledger;
   }
 
   /** @param isWanted asked for each range; the others are passed over. */
   async takeOver(taker: RangeTaker, isWanted: (range: ShardRange, item: number) => boolean): Promise<void> {
     const { digest, folder } = this.#gathering;
+    const { shard } = this.#part;
     if (this.#part.plan !== digest) throw this.#incomplete('worked by another plan');
     for await (const ranges of folder.readRanges(this.#part)) {
       for (const range of ranges) {
-        const item = this.#expected.get(range.table)?.get(range.range);
+        const item = this.#ledger.note(shard, range.table, range.range);
         if (item === undefined) {
           throw this.#incomplete(
             `told of range ${range.range} of ${this.#nameOf(range.table)}, which it had told of before or is not its part`,
           );
         }
-        this.#expected.get(range.table)?.delete(range.range);
-        this.#left--;
         if (isWanted(range, item)) await taker.take(originOf(range), this.#entryOf(range));
       }
     }
-    if (this.#left === 0) return;
-    const [table = 0] = [...this.#expected].find(([, left]) => left.size > 0) ?? [];
-    throw this.#incomplete(`left out ${this.#left} of its ranges, one of ${this.#nameOf(table)} among them`);
+    const left = this.#ledger.left(shard);
+    if (left === 0) return;
+    const table = this.#nameOf(this.#ledger.tableLeft(shard) ?? 0);
+    throw this.#incomplete(`left out ${left} of its ranges, one of ${table} among them`);
   }
 
   /** With references of the run's own store, which knows the segments from now on. */
