@@ -1,6 +1,8 @@
 // A manifest by which Kubernetes makes backups in shards: an Indexed Job, index 0 of which is the coordinator. The pods find
 // each other by the uid of the Job, which is the token. Strings are written as JSON has them, which YAML takes as they are.
 
+import { exitCodes } from '../base/errors.ts';
+
 export interface KubernetesJob {
   image: string;
   shards: number;
@@ -17,11 +19,14 @@ export interface KubernetesJob {
   optional: readonly string[];
 }
 
+/** Exit codes of a coordinator whose backup was stored. */
+const stored = [exitCodes.partial, exitCodes.replica, exitCodes.mismatch];
+
 export function formatKubernetesJob(job: KubernetesJob): string {
   const { shards, cron } = job;
   const head = [
     `# One backup by ${shards + 1} pods: pod 0 coordinates, the others read the rows.`,
-    '# Before it: kubectl create secret generic pgkeep --from-literal=DATABASE_URL=… --from-literal=BACKUP_ENCRYPTION_KEY=…',
+    '# Before it: kubectl create secret generic pgkeep --from-env-file=pgkeep.env (DATABASE_URL=…, BACKUP_ENCRYPTION_KEY=…)',
   ];
   const spec = specLines(job);
   const lines =
@@ -92,6 +97,13 @@ function specLines({ shards, image, jobs, folder, settings, required, optional }
     `parallelism: ${shards + 1}`,
     // When the coordinator fails, all of them do.
     `backoffLimit: ${3 * (shards + 1)}`,
+    // The backup counts then, though something is to be looked at: pods that begin again would wait for the others in vain.
+    'podFailurePolicy:',
+    '  rules:',
+    '    - action: FailJob',
+    '      onExitCodes:',
+    '        operator: In',
+    `        values: [${stored.join(', ')}]`,
     'ttlSecondsAfterFinished: 604800',
     'template:',
     '  metadata:',
@@ -99,7 +111,7 @@ function specLines({ shards, image, jobs, folder, settings, required, optional }
     '      app.kubernetes.io/name: pgkeep',
     '  spec:',
     ...indented(2, [
-      'restartPolicy: OnFailure',
+      'restartPolicy: Never',
       'topologySpreadConstraints:',
       '  - maxSkew: 1',
       '    topologyKey: kubernetes.io/hostname',

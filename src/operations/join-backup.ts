@@ -383,12 +383,19 @@ class Shard {
         this.#showProgress();
       },
     };
-    const { taken, mismatches } = await readItems(
+    const { taken, mismatches, damaged } = await readItems(
       reading,
       () => new PartWriter({ folder, shard, store, key }),
     );
     const traffic = { ...this.#storage.traffic };
-    await taken.finish({ backup: plan.backup, plan: digest, mismatches, warnings: this.#warnings, traffic });
+    await taken.finish({
+      backup: plan.backup,
+      plan: digest,
+      mismatches,
+      damaged: [...damaged],
+      warnings: this.#warnings,
+      traffic,
+    });
     return { rows: taken.rows, sizeBytes: taken.bytes, ...store.totals };
   }
 
@@ -419,8 +426,9 @@ class Shard {
       throwIfAborted(this.#signal);
       // In this order: a coordinator that is gone has stored the metadata by then, or never will.
       const isThere = await this.#isCoordinatorThere(plan);
-      if ((await this.#storage.stat(metadataName(backup))) !== undefined) return;
+      // While it is there it may take metadata back.
       if (!isThere) {
+        if ((await this.#storage.stat(metadataName(backup))) !== undefined) return;
         throw ended(
           `shard ${this.#options.shard} of ${this.#options.shards} was done, but ${backup} was not stored`,
         );

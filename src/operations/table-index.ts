@@ -3,10 +3,12 @@ import { freeBuffer } from '../base/free-buffer.ts';
 import {
   formatRanges,
   inlineRanges,
+  inlineSlices,
   type Manifest,
   type RangeEntry,
   type Ranges,
   type SegmentRef,
+  slicesOf,
   type TableEntry,
 } from '../repository/manifest.ts';
 import { RangeList } from '../repository/range-list.ts';
@@ -46,7 +48,7 @@ export async function storeRanges(
   store: SegmentStore,
   ranges: Ranges,
 ): Promise<Pick<TableEntry, 'ranges' | 'index'>> {
-  if (ranges.length <= inlineRanges) return { ranges: [...ranges] };
+  if (ranges.length <= inlineRanges && isShort(ranges)) return { ranges: [...ranges] };
   const index: SegmentRef[] = [];
   const piece = Buffer.allocUnsafeSlow(segmentBytes);
   let filled = 0;
@@ -63,4 +65,11 @@ export async function storeRanges(
   if (filled > 0) index.push(await store.store(piece.subarray(0, filled)));
   freeBuffer(piece);
   return { index };
+}
+
+/** Ranges with deltas consist of many slices, and a manifest holds those of all tables. */
+function isShort(ranges: Ranges): boolean {
+  let slices = 0;
+  for (const range of ranges) slices += [...slicesOf(range)].length;
+  return slices <= inlineSlices;
 }

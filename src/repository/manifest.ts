@@ -259,6 +259,8 @@ export function leftOutLabel({ schema, name }: Pick<LeftOutEntry, 'schema' | 'na
 
 /** Tables with at most this many ranges carry them in the manifest; longer lists go into a table index. */
 export const inlineRanges = 8;
+/** And of these at most so many slices. */
+export const inlineSlices = 32;
 
 /** The ranges of a table in their order: an array of them, or a list that makes them when they are asked for. */
 export interface Ranges extends Iterable<RangeEntry> {

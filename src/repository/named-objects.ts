@@ -123,15 +123,13 @@ export async function* segmentsOf(
 ): AsyncIterable<SegmentRef> {
   yield* manifest.archive.segments;
   for (const table of manifest.tables) {
-    const { index } = table;
-    if (index !== undefined) {
-      yield* index;
-      // Backups share the indexes of unchanged tables: each is read once.
-      const indexIds = index.map(({ id }) => id).join();
-      if (walked.has(indexIds)) continue;
-      walked.add(indexIds);
-    }
+    const { index = [] } = table;
+    yield* index;
+    // Backups share the indexes of unchanged tables: each is read once, when it could be read.
+    const indexIds = index.map(({ id }) => id).join();
+    if (walked.has(indexIds)) continue;
     for await (const range of rangesOf(repository, manifest, table)) yield* slicesOf(range);
+    if (index.length > 0) walked.add(indexIds);
   }
 }
 

@@ -254,7 +254,7 @@ export class Repository {
     const name = manifestName(manifest.backup);
     const object = seal(name, 'manifest', key, encode(Buffer.from(JSON.stringify(manifest)), 6));
     // Opened again before it counts: a manifest that cannot be read is a backup that cannot be restored.
-    decode(name, open(name, 'manifest', key, object));
+    parseManifest(name, decode(name, open(name, 'manifest', key, object)));
     if ((await this.storage.put(name, object, { ifAbsent: true })) === 'exists') throw existsAlready(name);
     return { checksum: createHash('sha256').update(object).digest('hex'), storedBytes: object.length };
   }

@@ -104,6 +104,8 @@ export interface ShardPart {
   keys: string[];
   /** Where what was read is not what building on the parent would have given. */
   mismatches: string[];
+  /** Segments of the parent that are damaged or missing. */
+  damaged: string[];
   warnings: string[];
   traffic: { requests: number; sentBytes: number; receivedBytes: number };
 }
@@ -182,6 +184,7 @@ const partShape = fields({
   ranges: isCount,
   keys: listOf(keyId),
   mismatches: texts,
+  damaged: listOf(hex64),
   warnings: texts,
   traffic: fields({ requests: isCount, sentBytes: isCount, receivedBytes: isCount }),
 });

@@ -359,6 +359,34 @@ describe('an earlier backup that cannot be read any more', () => {
   );
 });
 
+test.each(['t', 'u'])(
+  'a segment that several tables need and that is damaged is found out by a change of %s, and serves none of them any more',
+  async changed => {
+    const server = await start();
+    const repository = makeRepository();
+    await psql(server, 'shop', 'CREATE TABLE u AS SELECT * FROM t');
+    await backUp(server, 'shop', repository, { jobs: 1 });
+    await psql(server, 'shop', `UPDATE t SET v = 'one' WHERE id = 5; UPDATE u SET v = 'two' WHERE id = 6`);
+    const second = await backUp(server, 'shop', repository, { jobs: 1 });
+    const storage = await openStorage(repository);
+    const opened = await Repository.open(storage, testKey);
+    const { tables } = await opened.readManifest(await findBackup(storage, second.id));
+    await storage.close();
+    const deltas = tables.map(({ ranges }) => ranges?.[0]?.slices.at(-1)?.id);
+    expect(new Set(deltas).size).toBe(1);
+    const id = deltas[0] ?? '';
+    const file = join(repository, 'segments', id.slice(0, 2), id);
+    const bytes = readFileSync(file);
+    // Of the size and with the header that it had: only who reads it can tell.
+    bytes[bytes.length - 1] = (bytes.at(-1) ?? 0) ^ 1;
+    rmSync(file);
+    writeFileSync(file, bytes);
+    await psql(server, 'shop', `DELETE FROM ${changed} WHERE id = 7`);
+    const third = await expectWhole(server, repository);
+    expect(third.incremental).toMatchObject({ parent: second.id, unread: { ranges: 0 } });
+  },
+);
+
 test('there is nothing to compare with when everything is to be read anyhow, or there is no earlier backup', async () => {
   const server = await start();
   const repository = makeRepository();

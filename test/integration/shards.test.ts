@@ -200,6 +200,7 @@ test('the manifest for Kubernetes is YAML whose containers, run as it says, make
   expect(job).toMatchObject({ apiVersion: 'batch/v1', kind: 'Job' });
   expect({ ...nightly.spec.jobTemplate.spec, template: null }).toEqual({ ...job.spec, template: null });
   expect(job.spec).toMatchObject({ completionMode: 'Indexed', completions: 3, parallelism: 3 });
+  expect(job.spec.podFailurePolicy.rules[0].onExitCodes.values).toEqual([10, 12, 13]);
   const { containers, volumes } = job.spec.template.spec;
   const [{ image, command, args, env, volumeMounts }] = containers;
   expect(image).toBe('registry.example/pgkeep:1');

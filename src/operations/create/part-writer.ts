@@ -14,7 +14,8 @@ export interface PartWriterOptions {
   key: DataKey | null;
 }
 
-/** Some megabytes of JSON. */
+/** Some megabytes of JSON: of ranges of long values, slices are many. */
+const slicesPerPiece = 20_000;
 const rangesPerPiece = 5_000;
 
 export class PartWriter implements RangeTaker {
@@ -22,6 +23,7 @@ export class PartWriter implements RangeTaker {
   readonly #attempt = randomBytes(8).toString('hex');
   readonly #puts: Promise<void>[] = [];
   #piece: ShardRange[] = [];
+  #slices = 0;
   #ranges = 0;
   rows = 0;
   bytes = 0;
@@ -32,21 +34,21 @@ export class PartWriter implements RangeTaker {
 
   async take(origin: RangeOrigin, entry: RangeEntry): Promise<void> {
     const { store } = this.#options;
-    const stored = [...slicesOf(entry).entries()].flatMap(([index, { id }]) =>
-      store.isNew(id) ? [index] : [],
-    );
+    const slices = [...slicesOf(entry)];
+    const stored = slices.flatMap(({ id }, index) => (store.isNew(id) ? [index] : []));
     const { table, range, kind } = origin;
     const added = kind === 'delta' ? { added: origin.added } : {};
     this.#piece.push({ table, range, kind, entry, ...added, stored });
     this.#ranges++;
+    this.#slices += slices.length;
     this.rows += entry.rows;
     this.bytes += entry.bytes;
-    if (this.#piece.length >= rangesPerPiece) await this.#putPiece();
+    if (this.#piece.length >= rangesPerPiece || this.#slices >= slicesPerPiece) await this.#putPiece();
   }
 
   /** Says that the part is done, once all of it is stored. */
   async finish(
-    said: Pick<ShardPart, 'backup' | 'plan' | 'mismatches' | 'warnings' | 'traffic'>,
+    said: Pick<ShardPart, 'backup' | 'plan' | 'mismatches' | 'damaged' | 'warnings' | 'traffic'>,
   ): Promise<void> {
     const { folder, shard, store, key } = this.#options;
     if (this.#piece.length > 0) void this.#putPiece();
@@ -69,6 +71,7 @@ export class PartWriter implements RangeTaker {
     const { folder, shard, key } = this.#options;
     const ranges = this.#piece;
     this.#piece = [];
+    this.#slices = 0;
     const put = folder.putPiece({ shard, attempt: this.#attempt }, this.#puts.length, ranges, key);
     // Awaited at the end, too.
     put.catch(() => undefined);

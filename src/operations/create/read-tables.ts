@@ -51,33 +51,58 @@ export interface EarlierTable {
 
 /**
  * Reads every item of the plan, or those that are asked for. What is there may not follow from the earlier backup: then all of
- * it is read again, without that.
- * @param begin makes what takes the ranges; once more for the second reading, when what the first one got is void.
- * @returns who has taken the ranges; and where what was read is not what building on the earlier backup would have given.
+ * it is read again, without that. A segment of the earlier backup may turn out to be damaged or missing when ranges that consist of it
+ * have been taken over already: then all is gone through again, without the ranges that need it.
+ * @param begin makes what takes the ranges; once more for each reading anew, when what the one before got is void.
+ * @returns who has taken the ranges; where what was read is not what building on the earlier backup would have given; and which
+ * segments of that are damaged or missing.
  * @throws PgkeepError what the server, the storage or a worker failed with; the workers have ended by then.
  */
 export async function readItems<T extends RangeTaker>(
   options: ReadItemsOptions,
   begin: () => T,
-): Promise<{ taken: T; mismatches: string[] }> {
-  const taken = begin();
-  try {
-    return { taken, mismatches: await readOnce(options, taken) };
-  } catch (error) {
-    if (!(error instanceof PgkeepError) || error.code !== 'INCREMENTAL_MISMATCH') throw error;
-    options.onContradiction(error);
-    const again = begin();
-    await readOnce({ ...options, earlier: undefined }, again);
-    return { taken: again, mismatches: [error.message] };
+): Promise<{ taken: T; mismatches: string[]; damaged: ReadonlySet<string> }> {
+  let damaged: ReadonlySet<string> = new Set();
+  for (;;) {
+    const taken = begin();
+    const found = new Set(damaged);
+    try {
+      const mismatches = await readOnce(options, taken, damaged, found);
+      if (found.size === damaged.size) return { taken, mismatches, damaged };
+      damaged = found;
+    } catch (error) {
+      if (!(error instanceof PgkeepError) || error.code !== 'INCREMENTAL_MISMATCH') throw error;
+      options.onContradiction(error);
+      const again = begin();
+      await readOnce({ ...options, earlier: undefined }, again, found, found);
+      return { taken: again, mismatches: [error.message], damaged: found };
+    }
   }
 }
 
-async function readOnce(options: ReadItemsOptions, taker: RangeTaker): Promise<string[]> {
+/**
+ * @param damaged segments that no range is taken over from.
+ * @param found those that turn out to be so are added.
+ */
+async function readOnce(
+  options: ReadItemsOptions,
+  taker: RangeTaker,
+  damaged: ReadonlySet<string>,
+  found: Set<string>,
+): Promise<string[]> {
   const { plan, store, key, repository } = options;
   const mismatches: string[] = [];
   let doneBytes = 0;
   let rows = 0;
-  const earlierRange = (table: number, range: number) => options.earlier?.[table]?.range(range);
+  const earlierRange = (table: number, range: number) => {
+    const entry = options.earlier?.[table]?.range(range);
+    const isDamaged = damaged.size > 0 && entry !== undefined && consistsOf(entry, damaged);
+    return isDamaged ? undefined : entry;
+  };
+  const distrust = (id: string) => {
+    store.distrust(id);
+    found.add(id);
+  };
   const host: CopyHost = {
     find: id => store.find(id),
     put: async ({ id, object, plainBytes }) => {
@@ -109,14 +134,14 @@ async function readOnce(options: ReadItemsOptions, taker: RangeTaker): Promise<s
     },
     unreadable: ({ message, object }) => {
       const id = segmentIdIn(object);
-      if (id !== undefined) store.distrust(id);
+      if (id !== undefined) distrust(id);
       options.onUnreadable(message);
     },
     done: async results => {
       for (const result of results) {
         const { table, range } = result;
-        const found = result.kind === 'unread' ? earlierRange(table, range) : result.entry;
-        if (found !== undefined) await taker.take(result, await useSegments(store, found));
+        const entry = result.kind === 'unread' ? earlierRange(table, range) : result.entry;
+        if (entry !== undefined) await taker.take(result, await useSegments(store, entry, distrust));
       }
     },
   };
@@ -194,14 +219,32 @@ function lookAhead(store: SegmentStore, ids: Iterable<string>): { stop(): Promis
   };
 }
 
-/** The entry with references of this backup: those of an earlier one number their keys in another way. */
-async function useSegments(store: SegmentStore, entry: RangeEntry): Promise<RangeEntry> {
+/**
+ * The entry with references of this backup: those of an earlier one number their keys in another way.
+ * @param onMissing told of a segment that is none any more.
+ */
+async function useSegments(
+  store: SegmentStore,
+  entry: RangeEntry,
+  onMissing: (id: string) => void,
+): Promise<RangeEntry> {
   const use = (slices: readonly Slice[]) =>
-    Promise.all(slices.map(async slice => ({ ...slice, ...(await store.find(slice.id)) })));
+    Promise.all(
+      slices.map(async slice => {
+        const ref = await store.find(slice.id);
+        if (ref === undefined) onMissing(slice.id);
+        return { ...slice, ...ref };
+      }),
+    );
   return {
     ...entry,
     slices: await use(entry.slices),
     ...(entry.ctids && { ctids: await use(entry.ctids) }),
     ...(entry.gone && { gone: await use(entry.gone) }),
   };
+}
+
+/** Whether a range needs one of these segments. */
+export function consistsOf(entry: RangeEntry, segments: ReadonlySet<string>): boolean {
+  return [...slicesOf(entry)].some(({ id }) => segments.has(id));
 }

@@ -22,7 +22,7 @@ import { durationLimits, requireInteger } from '../option-check.ts';
 import { CollectedRanges, type RangeTaker } from './collected-ranges.ts';
 import { type CopyPlan, divideItems, tasksOf } from './copy-plan.ts';
 import type { RangeOrigin } from './copy-worker.ts';
-import { type ReadItemsOptions, readItems } from './read-tables.ts';
+import { consistsOf, type ReadItemsOptions, readItems } from './read-tables.ts';
 import { ShardLedger } from './shard-ledger.ts';
 import { describeShards, type ShardPlanSource, shardSessionName } from './shard-plan.ts';
 
@@ -171,15 +171,17 @@ async function takeParts(gathering: Gathering): Promise<SharedRows> {
   const parts: ShardPart[] = [];
   for (let shard = 1; shard <= shards; shard++) parts.push(await folder.readPart(shard));
   const mismatches = parts.flatMap(part => part.mismatches);
+  const damaged = new Set(parts.flatMap(part => part.damaged));
   for (const { warnings } of parts) for (const warning of warnings) onWarning(warning);
   const taken = new CollectedRanges(reading.plan, reading.store);
   const doubtful = new Set<number>();
   const ledger = new ShardLedger(reading.plan, shards);
   for (const part of parts) {
     throwIfAborted(reading.signal);
-    // What was taken over from an earlier backup that turned out wrong, though by another shard, is worth nothing.
+    // What was taken over from an earlier backup that turned out wrong or damaged, though by another shard, is worth nothing.
     await new Part(gathering, part, ledger).takeOver(taken, (range, item) => {
-      if (mismatches.length === 0 || range.kind === 'read') return true;
+      if (range.kind === 'read') return true;
+      if (mismatches.length === 0 && !consistsOf(range.entry, damaged)) return true;
       doubtful.add(item);
       return false;
     });

@@ -1,7 +1,8 @@
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
+import { encode } from '../../../src/codec/codec.ts';
 import { generateKey } from '../../../src/crypto/key.ts';
 import { open, seal } from '../../../src/crypto/seal.ts';
 import { descriptorName, keyName, manifestName, metadataName } from '../../../src/repository/layout.ts';
@@ -374,8 +375,20 @@ describe('manifests', () => {
     ['that require something unknown', { requires: ['deltas'] }],
   ])('%s are refused', async (_, fields) => {
     const repository = await Repository.create(storage, key);
-    const { metadata } = await storeSample(repository, { change: fields });
-    await expect(repository.readManifest(metadata)).rejects.toMatchObject({ code: 'REPOSITORY_UNSUPPORTED' });
+    const { manifest, metadata } = await storeSample(repository);
+    const newer = { ...manifest, ...fields };
+    const refusal = { code: 'REPOSITORY_UNSUPPORTED' };
+    const another = { ...newer, backup: sampleManifest(repository).backup };
+    await expect(repository.writeManifest(another, await repository.newDataKey())).rejects.toMatchObject(
+      refusal,
+    );
+    // As the program that knows it stores it.
+    const name = manifestName(manifest.backup);
+    const body = encode(Buffer.from(JSON.stringify(newer)), 6);
+    const object = seal(name, 'manifest', await repository.newDataKey(), body);
+    await storage.put(name, object);
+    const checksum = createHash('sha256').update(object).digest('hex');
+    await expect(repository.readManifest({ ...metadata, checksum })).rejects.toMatchObject(refusal);
   });
 
   test('that list keys in a repository that has none are damaged', async () => {

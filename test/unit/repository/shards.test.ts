@@ -82,6 +82,7 @@ const part: ShardPart = {
   ranges: 1,
   keys: [],
   mismatches: [],
+  damaged: [],
   warnings: [],
   traffic: { requests: 1, sentBytes: 2, receivedBytes: 3 },
 };
