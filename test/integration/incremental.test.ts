@@ -147,6 +147,20 @@ const cases: Case[] = [
     change: `ALTER TYPE range_mood RENAME VALUE 'grim' TO 'grave'`,
     expected: 'read',
   },
+  // Labels of these two are renamed with the tables above.
+  {
+    table: 'with_ranges',
+    columns: `moods mood_multirange DEFAULT '{[grim,merry]}'`,
+    change: '',
+    expected: 'read',
+  },
+  { table: 'with_member', columns: `held holder DEFAULT '(sad)'`, change: '', expected: 'read' },
+  {
+    table: 'named_back',
+    columns: `temper temper DEFAULT 'calm'`,
+    change: `ALTER TYPE temper RENAME VALUE 'calm' TO 'wild'; ALTER TYPE temper RENAME VALUE 'wild' TO 'calm'`,
+    expected: 'read',
+  },
   {
     table: 'with_names',
     columns: `of regclass DEFAULT 'to_be_renamed'::regclass`,
@@ -220,6 +234,7 @@ const types = `
   CREATE TYPE mood AS ENUM ('sad', 'glad'); CREATE TYPE tone AS ENUM ('low', 'high'); CREATE DOMAIN tone_list AS tone[];
   CREATE TYPE place AS (street text, floor int); CREATE TABLE named (a text, b text);
   CREATE TYPE range_mood AS ENUM ('grim', 'merry'); CREATE TYPE mood_range AS RANGE (subtype = range_mood);
+  CREATE TYPE holder AS (mood mood); CREATE TYPE temper AS ENUM ('calm', 'cross');
   CREATE TABLE to_be_renamed (id int); CREATE ROLE one; CREATE EXTENSION hstore VERSION '1.7';
   CREATE TABLE whole (id int NOT NULL, v text, n int) PARTITION BY RANGE (id);
   CREATE TABLE other_whole (id int NOT NULL, v text, n int) PARTITION BY RANGE (id);`;
