@@ -2,14 +2,16 @@
 
 import { execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { cleanupRepository } from '../../src/operations/cleanup-repository.ts';
 import type { CreateBackupOptions, CreateBackupResult } from '../../src/operations/create-backup.ts';
 import { type JoinBackupOptions, joinBackup } from '../../src/operations/join-backup.ts';
 import { listBackups } from '../../src/operations/list-backups.ts';
+import { findBackup, Repository } from '../../src/repository/repository.ts';
 import { type ShardRange, ShardsFolder } from '../../src/repository/shards.ts';
+import { openStorage } from '../../src/storage/open-storage.ts';
 import { storeChanged } from '../support/changed-backup.ts';
 import { runCli } from '../support/cli-io.ts';
 import { ensureProgram } from '../support/debian-package.ts';
@@ -419,5 +421,37 @@ test('rows that do not follow from the earlier backup make all shards’ rows be
   const { mismatches, incremental } = await backUpInShards(repository, 2);
   expect(mismatches).toEqual(['"public"."middle_1" has 10 old rows that the earlier backup does not know']);
   expect(incremental).toMatchObject({ parent: null, unread: { ranges: 0 }, deltas: { ranges: 0 } });
+  await expectRestored(repository, 'restored');
+});
+
+test('a segment that one shard finds damaged serves no range of the others', async () => {
+  await using folder = makeTempFolder('repository');
+  const repository = folder.path;
+  const tables = [1, 2, 3, 4, 5].map(n => `middle_${n}`);
+  const change = (statement: (table: string) => string) =>
+    psql(server, 'shop', tables.map(statement).join(';'));
+  await backUp(server, 'shop', repository, { jobs: 1 });
+  await change(table => `UPDATE ${table} SET text = 'changed' WHERE i = 7`);
+  const { id } = await backUp(server, 'shop', repository, { jobs: 1 });
+  const storage = await openStorage(repository);
+  const manifest = await (await Repository.open(storage, testKey)).readManifest(
+    await findBackup(storage, id),
+  );
+  await storage.close();
+  const deltas = manifest.tables
+    .filter(({ name }) => tables.includes(name))
+    .map(({ ranges }) => ranges?.[0]?.slices.at(-1)?.id ?? '');
+  expect(deltas).toHaveLength(5);
+  expect(new Set(deltas).size).toBe(1);
+  const [segment = ''] = deltas;
+  const file = join(repository, 'segments', segment.slice(0, 2), segment);
+  const bytes = readFileSync(file);
+  bytes[bytes.length - 1] = (bytes.at(-1) ?? 0) ^ 1;
+  rmSync(file);
+  writeFileSync(file, bytes);
+  await psql(server, 'shop', 'DELETE FROM middle_1 WHERE i = 8');
+  const { incremental, warnings } = await backUpInShards(repository, 2);
+  expect(warnings.join()).toContain(`${segment} is damaged`);
+  expect(incremental.deltas.ranges).toBe(0);
   await expectRestored(repository, 'restored');
 });

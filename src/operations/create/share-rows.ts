@@ -173,15 +173,17 @@ async function takeParts(gathering: Gathering): Promise<SharedRows> {
   const mismatches = parts.flatMap(part => part.mismatches);
   const damaged = new Set(parts.flatMap(part => part.damaged));
   for (const { warnings } of parts) for (const warning of warnings) onWarning(warning);
+  for (const id of damaged) reading.store.distrust(id);
   const taken = new CollectedRanges(reading.plan, reading.store);
   const doubtful = new Set<number>();
   const ledger = new ShardLedger(reading.plan, shards);
   for (const part of parts) {
     throwIfAborted(reading.signal);
-    // What was taken over from an earlier backup that turned out wrong or damaged, though by another shard, is worth nothing.
+    // What was taken over from an earlier backup that turned out wrong, though by another shard, is worth nothing; nor is what
+    // consists of a damaged segment, also when its contents were found there again.
     await new Part(gathering, part, ledger).takeOver(taken, (range, item) => {
-      if (range.kind === 'read') return true;
-      if (mismatches.length === 0 && !consistsOf(range.entry, damaged)) return true;
+      const isTakenOver = range.kind !== 'read';
+      if (!(isTakenOver && mismatches.length > 0) && !consistsOf(range.entry, damaged)) return true;
       doubtful.add(item);
       return false;
     });
