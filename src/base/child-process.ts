@@ -102,10 +102,14 @@ export async function runProgram(run: ProgramRun): Promise<ProgramResult> {
   }
 }
 
-/** The error for a program that ended badly, with the last lines it wrote. */
+/** The error for a program that ended badly, with the last lines it wrote, from its last complaint on. */
 export function programFailure(file: string, result: ProgramResult, doing: string): PgkeepError {
   const how = result.signal === null ? `exit status ${result.status}` : `signal ${result.signal}`;
-  const lines = withoutPasswords(result.stderr.trim()).split('\n').slice(-6).join('\n  ');
+  const all = withoutPasswords(result.stderr.trim()).split('\n');
+  // What went wrong stands in the first line of a complaint, and details and a statement of many lines may follow.
+  const complaint = all.findLastIndex(line => /: error: |\b(ERROR|FATAL|PANIC): /.test(line));
+  const from = complaint < 0 ? all.length - 6 : Math.min(complaint, all.length - 6);
+  const lines = all.slice(Math.max(from, 0)).slice(0, 12).join('\n  ');
   return new PgkeepError(
     'PROGRAM_FAILED',
     `${path.basename(file)} failed while ${doing} (${how})${lines === '' ? '' : `:\n  ${lines}`}`,

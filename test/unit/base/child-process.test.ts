@@ -124,6 +124,20 @@ test('a failure names the program without its folder, the status, and the last l
   expect(killed.message).toBe('pg_dump failed while dumping (signal SIGKILL)');
 });
 
+test('a failure shows the complaint itself, however much is said after it', () => {
+  const stderr = [
+    'pg_dump: warning: something before',
+    'pg_dump: error: query failed: FATAL:  terminating connection due to conflict with recovery',
+    'DETAIL:  User was holding a relation lock for too long.',
+    ...Array.from({ length: 30 }, (_, i) => `line ${i} of the statement`),
+  ].join('\n');
+  const { message } = programFailure('pg_dump', failed(stderr), 'dumping');
+  expect(message).toMatch(
+    /exit status 1\):\n {2}pg_dump: error: query failed: FATAL: .* recovery\n {2}DETAIL/,
+  );
+  expect(message.split('\n')).toHaveLength(13);
+});
+
 test.each([
   ["CREATE USER MAPPING FOR a SERVER s OPTIONS (password 'it''s', \"user\" 'u')", "it''s"],
   ["CREATE SUBSCRIPTION s CONNECTION 'host=h password=hunter2 user=u'", 'hunter2'],
