@@ -450,6 +450,7 @@ class Restore {
         reader: new SegmentReader({
           fetch: id => repository.fetchSegment(id),
           secret: repository.secret,
+          isFreed: true,
         }),
         signal: this.#signal,
         onProgress: (doneBytes, rows) => this.#emit({ type: 'progress', doneBytes, totalBytes, rows }),

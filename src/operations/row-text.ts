@@ -147,7 +147,8 @@ export class RemainingLines {
 
 async function join(pieces: AsyncGenerator<Buffer, void>, count: number): Promise<Buffer> {
   const joined: Buffer[] = [];
-  for (let left = count; left > 0; left--) joined.push(await next(pieces));
+  // Copies, as a piece is only there until the next one is asked for.
+  for (let left = count; left > 0; left--) joined.push(Buffer.from(await next(pieces)));
   return Buffer.concat(joined);
 }
 

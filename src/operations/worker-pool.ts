@@ -1,6 +1,7 @@
 // Runs one method in several worker threads to its end; the first failure ends them all.
 import { Worker } from 'node:worker_threads';
 import { PgkeepError, throwIfAborted } from '../base/errors.ts';
+import { keepFreedMemory } from '../base/free-buffer.ts';
 import { type Methods, ThreadLine } from '../base/thread-calls.ts';
 
 const baseHeapMb = 64;
@@ -25,6 +26,7 @@ export interface WorkerPoolOptions {
 export async function runWorkers(options: WorkerPoolOptions): Promise<void> {
   const { signal, workerData } = options;
   throwIfAborted(signal);
+  keepFreedMemory();
   const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js';
   const file = new URL(options.module.href + extension);
   // Buffers count against the heap's limit: a low one has the garbage of large buffers collected early.

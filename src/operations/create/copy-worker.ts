@@ -171,6 +171,7 @@ class Reader {
     this.#segments = new SegmentReader({
       fetch: async id => takeOver((await line.call('fetch', id)) as ThreadSegment),
       secret: this.#secret,
+      isFreed: true,
     });
   }
 
@@ -530,7 +531,7 @@ class Reader {
 
   async #readLists(slices: readonly Slice[], of: string): Promise<NumberRun[][]> {
     const pieces: Buffer[] = [];
-    for await (const piece of this.#segments.read(slices)) pieces.push(piece);
+    for await (const piece of this.#segments.read(slices)) pieces.push(Buffer.from(piece));
     return [...readNumberLists(Buffer.concat(pieces), `what an earlier backup knows for ${of}`)];
   }
 

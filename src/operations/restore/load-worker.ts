@@ -32,6 +32,7 @@ async function run(data: LoadWorkerData, line: ThreadLine<LoadHost>): Promise<vo
     const reader = new SegmentReader({
       fetch: async id => takeOver((await line.call('fetch', id)) as ThreadSegment),
       secret: asBuffer(data.secret),
+      isFreed: true,
     });
     let committed: Promise<unknown> = Promise.resolve();
     for (let item = await line.call('next', null); item !== undefined; ) {

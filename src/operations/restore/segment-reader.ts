@@ -1,6 +1,7 @@
 // Reads slices of segments in order, asking for the next segment while one is being worked on, and keeping those that
 // are shared.
 import { PgkeepError } from '../../base/errors.ts';
+import { freeBuffer } from '../../base/free-buffer.ts';
 import { segmentName } from '../../repository/layout.ts';
 import type { Slice } from '../../repository/manifest.ts';
 import { openSegment } from '../../repository/segment.ts';
@@ -9,17 +10,55 @@ import type { FetchedSegment } from '../thread-segment.ts';
 export interface SegmentSource {
   fetch(id: string): Promise<FetchedSegment>;
   secret: Buffer;
+  /**
+   * Whether pieces are only looked at until the next one is asked for: their memory is then given back at once. Left to
+   * the garbage collector, some dozens of megabytes of them pile up.
+   */
+  isFreed?: boolean;
 }
 
 /** Of segments that small tables or the deltas of many ranges share. */
 const keptBytes = 32 * 1024 * 1024;
 
-type Asked = Buffer | FetchedSegment;
+type Asked = OpenedSegment | FetchedSegment;
+
+/** Plain bytes, counted for those who look at them. */
+class OpenedSegment {
+  readonly plain: Buffer;
+  readonly #isFreed: boolean;
+  #readers = 0;
+  #isKept = true;
+
+  constructor(plain: Buffer, isFreed: boolean) {
+    this.plain = plain;
+    this.#isFreed = isFreed;
+  }
+
+  use(): this {
+    this.#readers++;
+    return this;
+  }
+
+  release(): void {
+    this.#readers--;
+    this.#freeUnused();
+  }
+
+  /** Nobody will be given it again. */
+  drop(): void {
+    this.#isKept = false;
+    this.#freeUnused();
+  }
+
+  #freeUnused(): void {
+    if (this.#isFreed && !this.#isKept && this.#readers === 0) freeBuffer(this.plain);
+  }
+}
 
 export class SegmentReader {
   readonly #source: SegmentSource;
   /** Segments that may be wanted again, the one used last being the last. */
-  readonly #opened = new Map<string, Buffer>();
+  readonly #opened = new Map<string, OpenedSegment>();
   /** The one among them that is not kept for longer: a slice is most of it. */
   #passing: string | undefined;
 
@@ -28,7 +67,8 @@ export class SegmentReader {
   }
 
   /**
-   * Asks for the first segment at once. Several may read at the same time.
+   * Asks for the first segment at once. Several may read at the same time. A piece is that of the segment itself and
+   * not to be changed; of a source that says so, it is only there until the next one is asked for.
    * @throws PgkeepError OBJECT_MISSING, OBJECT_DAMAGED.
    */
   read(slices: readonly Slice[]): AsyncGenerator<Buffer, void> {
@@ -42,7 +82,8 @@ export class SegmentReader {
       if (found === undefined) throw new PgkeepError('INTERNAL', 'a segment was not asked for');
       const next = slices[index + 1];
       ahead = next && this.#ask(next);
-      const plain = Buffer.isBuffer(found) ? found : this.#open(slice, found);
+      const opened = found instanceof OpenedSegment ? found : this.#open(slice, found).use();
+      const { plain } = opened;
       if (slice.offset + slice.bytes > plain.length) {
         const name = segmentName(slice.id);
         throw new PgkeepError('OBJECT_DAMAGED', `${name} is damaged: it is shorter than the backup says`, {
@@ -50,15 +91,17 @@ export class SegmentReader {
         });
       }
       yield plain.subarray(slice.offset, slice.offset + slice.bytes);
+      // Not so where the reading ends early: what failed may still be sending the piece, and nobody counts on its memory.
+      opened.release();
     }
   }
 
   #ask({ id }: Slice): Promise<Asked> {
-    const plain = this.#opened.get(id);
-    if (plain !== undefined) {
+    const opened = this.#opened.get(id);
+    if (opened !== undefined) {
       this.#opened.delete(id);
-      this.#opened.set(id, plain);
-      return Promise.resolve(plain);
+      this.#opened.set(id, opened);
+      return Promise.resolve(opened.use());
     }
     const asked = this.#source.fetch(id);
     // Awaited in its turn, which may never come when the load fails first.
@@ -66,18 +109,28 @@ export class SegmentReader {
     return asked;
   }
 
-  #open(slice: Slice, { object, key }: FetchedSegment): Buffer {
-    const plain = openSegment(slice.id, object, key, this.#source.secret);
-    if (this.#passing !== undefined) this.#opened.delete(this.#passing);
-    this.#passing = slice.bytes * 2 > plain.length ? slice.id : undefined;
+  #open({ id, bytes }: Slice, { object, key }: FetchedSegment): OpenedSegment {
+    const plain = openSegment(id, object, key, this.#source.secret);
+    // Without encryption, what could not be compressed is a view of the object.
+    if (this.#source.isFreed && plain.buffer !== object.buffer) freeBuffer(object);
+    if (this.#passing !== undefined) this.#drop(this.#passing);
+    this.#passing = bytes * 2 > plain.length ? id : undefined;
+    // Another reader may have fetched it meanwhile.
+    this.#drop(id);
     let room = keptBytes - plain.length;
-    for (const opened of this.#opened.values()) room -= opened.length;
-    for (const [id, opened] of this.#opened) {
+    for (const kept of this.#opened.values()) room -= kept.plain.length;
+    for (const [other, kept] of this.#opened) {
       if (room >= 0) break;
-      this.#opened.delete(id);
-      room += opened.length;
+      room += kept.plain.length;
+      this.#drop(other);
     }
-    this.#opened.set(slice.id, plain);
-    return plain;
+    const opened = new OpenedSegment(plain, this.#source.isFreed ?? false);
+    this.#opened.set(id, opened);
+    return opened;
+  }
+
+  #drop(id: string): void {
+    this.#opened.get(id)?.drop();
+    this.#opened.delete(id);
   }
 }

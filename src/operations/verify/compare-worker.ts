@@ -47,6 +47,7 @@ async function run(data: CompareWorkerData, line: ThreadLine<CompareHost>): Prom
     const reader = new SegmentReader({
       fetch: async id => takeOver((await line.call('fetch', id)) as ThreadSegment),
       secret: asBuffer(data.secret),
+      isFreed: true,
     });
     for (let item = await line.call('next', null); item !== undefined; item = await line.call('next', null)) {
       for (const task of item) {

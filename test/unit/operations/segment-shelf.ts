@@ -21,14 +21,15 @@ export class SegmentShelf {
     return { ...ref, offset: before, bytes: bytes.length };
   }
 
-  reader(): SegmentReader {
+  reader({ isFreed = false } = {}): SegmentReader {
     return new SegmentReader({
       secret,
+      isFreed,
       fetch: async id => {
         this.fetched.push(id);
         const object = this.#objects.get(id);
         if (object === undefined) throw new Error(`no segment ${id}`);
-        return { object, key: null };
+        return { object: Buffer.from(object), key: null };
       },
     });
   }
