@@ -12,7 +12,7 @@ import { countsAsVerified, readVerifications } from '../repository/verification.
 import { openStorage, openStorageToRead } from '../storage/open-storage.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
-import type { OperationEvent, RunOptions } from './events.ts';
+import { type RunOptions, Teller } from './events.ts';
 import { durationLimits, requireInteger } from './option-check.ts';
 
 export interface CleanupRepositoryOptions extends RunOptions {
@@ -93,12 +93,11 @@ async function cleanUp(
   const startedAt = Date.now();
   const { graceMs = defaults.graceMs, dryRun = false, signal } = options;
   const repository = await Repository.open(storage, options.encryptionKey);
-  const emit = (event: OperationEvent) => options.onEvent?.(event);
-  emit({ type: 'phase', phase: 'retention' });
+  const teller = new Teller(options);
+  teller.emit({ type: 'phase', phase: 'retention' });
   const nowMs = dryRun ? startedAt : await storageNow(storage);
   const decided = await decide(storage, options, nowMs);
-  const warnings = decided.warnings.map(error => error.message);
-  for (const message of warnings) emit({ type: 'warning', message });
+  for (const { message } of decided.warnings) teller.warn(message);
   const going = decided.backups.filter(backup => !backup.stays).map(backup => backup.id);
   if (!dryRun) {
     for (const id of going) {
@@ -106,17 +105,14 @@ async function cleanUp(
       await removeBackup(storage, id, decided.newestGood(id));
     }
   }
-  emit({ type: 'phase', phase: 'collect' });
+  teller.emit({ type: 'phase', phase: 'collect' });
   const without = new Set(dryRun ? going : []);
   const collected = await collectGarbage(repository, { nowMs, graceMs, dryRun, without, signal });
   for (const list of collected.busyLists) {
-    const message = `${list} was left to another cleanup`;
-    warnings.push(message);
-    emit({
-      type: 'warning',
-      message,
-      hint: 'if that one was killed, a cleanup takes over once the grace has passed',
-    });
+    teller.warn(
+      `${list} was left to another cleanup`,
+      'if that one was killed, a cleanup takes over once the grace has passed',
+    );
   }
   return {
     repository: storage.location,
@@ -127,7 +123,7 @@ async function cleanUp(
     candidates: collected.candidates,
     problems: [...decided.damaged, ...collected.unreadable].map(errorToData),
     durationMs: Date.now() - startedAt,
-    warnings,
+    warnings: teller.warnings,
   };
 }
 

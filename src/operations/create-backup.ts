@@ -61,9 +61,9 @@ import type { StorageOptions } from '../storage/storage-options.ts';
 import { CollectedRanges, type RangeShares } from './create/collected-ranges.ts';
 import { firstVersionWithTidRangeScan, planCopies } from './create/copy-plan.ts';
 import { isUnreadable, type Learned, learnBackup, rangesInReach } from './create/earlier.ts';
-import { LoadLimit } from './create/load-limit.ts';
 import { type Parent, reasonAgainst } from './create/parent.ts';
 import { type EarlierTable, type ReadItemsOptions, readItems } from './create/read-tables.ts';
+import { ReadingProgress } from './create/reading-progress.ts';
 import {
   type Reconciled,
   reasonWithoutLargeObjects,
@@ -75,7 +75,7 @@ import { expectSpace, requireSpace } from './create/require-space.ts';
 import { storeSchemaArchive } from './create/schema-archive.ts';
 import { backupSessionName } from './create/shard-plan.ts';
 import { removeShards, requireShards, shareRows } from './create/share-rows.ts';
-import type { OperationEvent, RunOptions } from './events.ts';
+import { type RunOptions, Teller } from './events.ts';
 import { durationLimits, jobsLimits, maxLoadLimits, requireInteger } from './option-check.ts';
 import { replicate, requireOtherPlace } from './replicate-backups.ts';
 import { rowTextSettings } from './row-text-settings.ts';
@@ -352,12 +352,9 @@ class Run {
   readonly #applicationName: string;
   readonly #failure = new AbortController();
   readonly #signal: AbortSignal;
-  readonly #warnings: string[] = [];
+  readonly #teller: Teller;
   readonly #mismatches: string[] = [];
-  /** --max-load. */
-  readonly #limit: LoadLimit;
-  /** What was told last. */
-  #progress = { doneBytes: 0, totalBytes: 0, rows: 0 };
+  readonly #progress: ReadingProgress;
   /** Holds locks and snapshot in a transaction; nothing else runs on it while workers read. */
   #leader: pg.Client | undefined;
   /** For looking at locks, outside the leader's transaction. */
@@ -370,6 +367,7 @@ class Run {
 
   constructor(options: CreateBackupOptions, storage: OpenedStorage) {
     this.#options = options;
+    this.#teller = new Teller(options);
     this.#storage = storage;
     this.#environment = options.environment ?? process.env;
     this.#target = readTarget(options.database, this.#environment);
@@ -380,11 +378,7 @@ class Run {
       excludeTables: options.excludeTables ?? [],
       excludeTableData: options.excludeTableData ?? [],
     };
-    this.#limit = new LoadLimit({
-      maxLoad: options.maxLoad,
-      onLook: () => this.#showProgress(),
-      onWarning: (message, hint) => this.#warn(message, hint),
-    });
+    this.#progress = new ReadingProgress(options.maxLoad, this.#teller);
     this.#id = newBackupId(this.#startedAt);
     this.#applicationName = backupSessionName(this.#id);
     this.#signal =
@@ -408,7 +402,7 @@ class Run {
     if (lockForMs !== undefined) this.#lock = await beginLock(this.#storage, lockForMs);
     const found = await this.#checkRepository();
     await requireSpace(this.#storage);
-    this.#emit({ type: 'phase', phase: 'connect', detail: describeTarget(this.#target) });
+    this.#teller.emit({ type: 'phase', phase: 'connect', detail: describeTarget(this.#target) });
     const server = await this.#connect();
     const snapshot = await this.#takeSnapshot(server.facts);
     const globals = await this.#readGlobals(server.facts);
@@ -424,9 +418,9 @@ class Run {
     );
     const earlier = await this.#learnEarlier(repository, store, server, snapshot);
     if (this.#options.verifyIncremental && earlier.parent === undefined)
-      this.#warn(`there is nothing to compare with: ${earlier.withoutParent}`);
+      this.#teller.warn(`there is nothing to compare with: ${earlier.withoutParent}`);
     const data = await this.#storeData(repository, store, key, server, snapshot, earlier);
-    this.#emit({ type: 'phase', phase: 'reconcile' });
+    this.#teller.emit({ type: 'phase', phase: 'reconcile' });
     const reconciled = await this.#reconcile(repository, server, snapshot, data);
     const manifest = await this.#describe(
       repository,
@@ -439,7 +433,7 @@ class Run {
       earlier,
     );
     await this.#endTransaction();
-    this.#emit({ type: 'phase', phase: 'finish' });
+    this.#teller.emit({ type: 'phase', phase: 'finish' });
     throwIfAborted(this.#signal);
     const summarize = (checksum: string, manifestBytes: number) =>
       this.#summarize(manifest, checksum, manifestBytes, repository);
@@ -453,7 +447,7 @@ class Run {
     try {
       await keepRecoveryKit(this.#storage, this.#lock);
     } catch (error) {
-      this.#warn(
+      this.#teller.warn(
         `the recovery kit in the repository could not be kept up to date: ${errorToData(error).message}`,
         'the backup is complete; try again with: pgkeep recovery-kit',
       );
@@ -561,19 +555,20 @@ class Run {
 
   async #takeSnapshot(server: ServerFacts): Promise<SourceSnapshot> {
     const { leader, monitor } = this.#clients();
-    this.#emit({ type: 'phase', phase: 'lock' });
+    this.#teller.emit({ type: 'phase', phase: 'lock' });
     const [row] = await queryRows(
       leader,
       'SELECT pg_catalog.pg_backend_pid() AS pid',
       'asking for the process id',
     );
+    const { limit } = this.#progress;
     this.#watcher = watchBlocking(monitor, {
       pid: row?.pid ?? '',
       applicationName: this.#applicationName,
       maxBlockingMs: this.#options.maxBlockingMs ?? defaults.maxBlockingMs,
       answerWithinMs: answerLimitMs(this.#target),
       beforeLook: async () => {
-        if (this.#limit.isLooking) this.#limit.look(await readLoad(monitor, this.#applicationName));
+        if (limit.isLooking) limit.look(await readLoad(monitor, this.#applicationName));
       },
     });
     this.#watcher.failure.catch(error => this.#failure.abort(error));
@@ -600,7 +595,7 @@ class Run {
   ): Promise<Earlier> {
     const { facts, database } = server;
     const { backups, damaged } = await readAllMetadata(this.#storage);
-    for (const { id, error } of damaged) this.#warn(error.message, `see: pgkeep verify ${id}`);
+    for (const { id, error } of damaged) this.#teller.warn(error.message, `see: pgkeep verify ${id}`);
     const part = partOf(this.#choice, { secret: repository.secret, isPrivate: true });
     const own = seriesOf({ database: database.name, server: facts.systemIdentifier, ...(part && { part }) });
     const ofDatabase = backups.filter(metadata => metadata.database === database.name);
@@ -660,7 +655,7 @@ class Run {
       return await read();
     } catch (error) {
       if (!isUnreadable(error)) throw error;
-      this.#warn(
+      this.#teller.warn(
         `the backup ${backup} cannot be built upon: ${error.message}`,
         'this backup is complete without it; check the repository',
       );
@@ -711,14 +706,14 @@ class Run {
       earlier: earlier.series.filter(backup => backup.complete),
     });
     if (warning !== undefined) {
-      this.#warn(
+      this.#teller.warn(
         warning,
         'a run that finds no space left leaves no backup, and the next reuses what it stored',
       );
     }
     const inShards = this.#options.shards === undefined ? '' : `, in ${this.#options.shards} shards`;
-    this.#emit({ type: 'phase', phase: 'data', detail: `${read.length} tables${inShards}` });
-    this.#progress = { doneBytes: 0, totalBytes, rows: 0 };
+    this.#teller.emit({ type: 'phase', phase: 'data', detail: `${read.length} tables${inShards}` });
+    this.#progress.begin(totalBytes);
     const archive = storeSchemaArchive({
       program: server.pgDump,
       env: { ...programEnvironment(this.#target, this.#environment), PGAPPNAME: this.#applicationName },
@@ -736,7 +731,7 @@ class Run {
       relations,
       withoutLargeObjects: largeObjectsMissing !== undefined,
       lockWaitMs: Math.max(lockTimeoutMs, maxBlockingMs) + 5_000,
-      onWarning: message => this.#warn(message),
+      onWarning: message => this.#teller.warn(message),
       store,
       signal: this.#signal,
     });
@@ -748,22 +743,19 @@ class Run {
       earlier: parent && read.map(relation => earlierTable(parent, relation, contexts, snapshot)),
       isVerified: this.#isVerified(earlier),
       onUnreadable: message =>
-        this.#warn(
+        this.#teller.warn(
           `${message}: what it holds is read from the database`,
           'earlier backups may need it; see: pgkeep verify --all',
         ),
-      onContradiction: error => this.#warn(`${error.message}: everything is read again`, error.hint),
+      onContradiction: error => this.#teller.warn(`${error.message}: everything is read again`, error.hint),
       repository,
       store,
       key,
       level: this.#options.compressionLevel ?? defaults.compressionLevel,
       jobs: this.#options.jobs ?? defaults.jobs,
-      limit: this.#limit,
+      limit: this.#progress.limit,
       signal: this.#signal,
-      onProgress: (doneBytes, count) => {
-        this.#progress = { doneBytes, totalBytes, rows: count };
-        this.#showProgress();
-      },
+      onProgress: (doneBytes, count) => this.#progress.reach(doneBytes, count),
     };
     const rows =
       this.#options.shards === undefined
@@ -800,7 +792,7 @@ class Run {
 
   /** Reads all rows in this process. */
   async #readRows(options: ReadItemsOptions, store: SegmentStore): Promise<CollectedRanges> {
-    this.#limit.requireSeveral(options.jobs);
+    this.#progress.limit.requireSeveral(options.jobs);
     const { taken, mismatches } = await readItems(options, () => new CollectedRanges(options.plan, store));
     this.#mismatches.push(...mismatches);
     return taken;
@@ -833,8 +825,8 @@ class Run {
       join,
       monitor: this.#clients().monitor,
       timeoutMs: shardTimeoutMs,
-      onReady: token => this.#emit({ type: 'shards', backup: this.#id, shards, join: token }),
-      onWarning: (message, hint) => this.#warn(message, hint),
+      onReady: token => this.#teller.emit({ type: 'shards', backup: this.#id, shards, join: token }),
+      onWarning: (message, hint) => this.#teller.warn(message, hint),
     });
     this.#mismatches.push(...mismatches);
     this.#shardsTraffic = traffic;
@@ -921,7 +913,7 @@ class Run {
     } catch (error) {
       if (!(error instanceof PgkeepError) || error.code !== 'DATABASE_PRIVILEGE' || withPasswords)
         throw error;
-      this.#warn(`roles are not in the backup: ${error.message}`, error.hint);
+      this.#teller.warn(`roles are not in the backup: ${error.message}`, error.hint);
       return { missing: error.message };
     }
   }
@@ -1120,12 +1112,12 @@ class Run {
           ? { included: false, reason: manifest.globals.missing }
           : { included: true },
       lockedUntil: this.#lock?.until.toISOString() ?? null,
-      heldBackMs: this.#limit.heldBackMs,
+      heldBackMs: this.#progress.limit.heldBackMs,
       incremental: manifest.incremental,
       mismatches: this.#mismatches,
       replica: null,
       traffic: this.#traffic,
-      warnings: this.#warnings,
+      warnings: this.#teller.warnings,
     };
   }
 
@@ -1133,20 +1125,6 @@ class Run {
     if (this.#leader === undefined || this.#monitor === undefined)
       throw new PgkeepError('INTERNAL', 'there is no connection yet');
     return { leader: this.#leader, monitor: this.#monitor };
-  }
-
-  #warn(message: string, hint?: string): void {
-    this.#warnings.push(message);
-    this.#emit(hint === undefined ? { type: 'warning', message } : { type: 'warning', message, hint });
-  }
-
-  #showProgress(): void {
-    const { heldBack } = this.#limit;
-    this.#emit({ type: 'progress', ...this.#progress, ...(heldBack && { heldBack }) });
-  }
-
-  #emit(event: OperationEvent): void {
-    this.#options.onEvent?.(event);
   }
 }
 

@@ -1,5 +1,5 @@
 // What an operation tells its caller while it runs. Operations never print; the command line renders these events
-// for people, and a library caller may do as it likes with them.
+// for people, and a library caller may do as it likes with them. Warnings stand in the result as well.
 
 /** The steps of a run, in the order in which they occur. */
 export type Phase =
@@ -49,4 +49,23 @@ export interface RunOptions {
   /** Ends the run: children are killed, transactions rolled back, nothing half-made stays visible. */
   signal?: AbortSignal;
   onEvent?: (event: OperationEvent) => void;
+}
+
+/** Tells the caller, and keeps the warnings. */
+export class Teller {
+  readonly warnings: string[] = [];
+  readonly #onEvent: RunOptions['onEvent'];
+
+  constructor({ onEvent }: RunOptions) {
+    this.#onEvent = onEvent;
+  }
+
+  emit(event: OperationEvent): void {
+    this.#onEvent?.(event);
+  }
+
+  warn(message: string, hint?: string): void {
+    this.warnings.push(message);
+    this.emit({ type: 'warning', message, ...(hint !== undefined && { hint }) });
+  }
 }

@@ -11,7 +11,7 @@ import type { Manifest, TableEntry } from '../repository/manifest.ts';
 import { findBackup, Repository } from '../repository/repository.ts';
 import { openStorageToRead } from '../storage/open-storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
-import type { OperationEvent, RunOptions } from './events.ts';
+import { type RunOptions, Teller } from './events.ts';
 import { comment, rowSettings, rowSettingsBack, scriptHeader } from './export/script-header.ts';
 import { openFileOutput, type ScriptOutput, StreamOutput } from './export/script-output.ts';
 import { writeRows } from './export/script-rows.ts';
@@ -94,10 +94,11 @@ class Export {
   readonly #output: ScriptOutput;
   readonly #environment: Environment;
   readonly #startedAt = Date.now();
-  readonly #warnings: string[] = [];
+  readonly #teller: Teller;
 
   constructor(options: ExportBackupOptions, output: ScriptOutput) {
     this.#options = options;
+    this.#teller = new Teller(options);
     this.#output = output;
     this.#environment = options.environment ?? process.env;
   }
@@ -109,13 +110,13 @@ class Export {
       this.#options.signal,
     );
     try {
-      this.#emit({ type: 'phase', phase: 'open-backup' });
+      this.#teller.emit({ type: 'phase', phase: 'open-backup' });
       const repositoryKey = this.#options.encryptionKey;
       const metadata = await findBackup(
         storage,
         this.#options.backup,
         this.#options.sourceDatabase,
-        message => this.#warn(message),
+        message => this.#teller.warn(message),
       );
       const source = await this.#open(await Repository.open(storage, repositoryKey), metadata);
       await this.#write(source);
@@ -129,7 +130,7 @@ class Export {
         rows: isWithRows ? tables.reduce((sum, table) => sum + table.rows, 0) : 0,
         bytes: this.#output.bytes,
         durationMs: Date.now() - this.#startedAt,
-        warnings: this.#warnings,
+        warnings: this.#teller.warnings,
       };
     } finally {
       await storage.close();
@@ -146,7 +147,9 @@ class Export {
       localEnvironment(this.#environment),
       this.#options.signal,
     );
-    const parts = selectParts(manifest, all, this.#options.tables ?? [], message => this.#warn(message));
+    const parts = selectParts(manifest, all, this.#options.tables ?? [], message =>
+      this.#teller.warn(message),
+    );
     const entries = restorableEntries(parts.entries, manifest, {
       schemaOnly: this.#options.schemaOnly ?? false,
       commentOnExtensions: !this.#options.noOwner,
@@ -162,7 +165,7 @@ class Export {
       source.pgRestore,
       repository.readSegments(manifest.archive.segments),
     );
-    this.#emit({ type: 'phase', phase: 'write-definitions' });
+    this.#teller.emit({ type: 'phase', phase: 'write-definitions' });
     await this.#output.write(this.#header(source));
     for (const name of missingSchemas(manifest))
       await this.#output.write(`CREATE SCHEMA IF NOT EXISTS ${quoteName(name)};\n`);
@@ -171,7 +174,7 @@ class Export {
       await this.#writeArchivedData(archive, entries);
       await this.#writeTables(source);
     }
-    this.#emit({ type: 'phase', phase: 'write-indexes' });
+    this.#teller.emit({ type: 'phase', phase: 'write-indexes' });
     await this.#output.write(`${comment('Indexes, constraints, triggers.')}\n`);
     await this.#print(archive, { section: 'post-data', entries });
     await this.#output.write(`${comment('The end.')}\n`);
@@ -198,7 +201,7 @@ class Export {
       noOwner: this.#options.noOwner ?? false,
       noPrivileges: this.#options.noPrivileges ?? false,
       contents,
-      warnings: this.#warnings,
+      warnings: this.#teller.warnings,
     });
   }
 
@@ -219,7 +222,7 @@ class Export {
   }
 
   async #writeTables({ repository, manifest, tables }: Source): Promise<void> {
-    this.#emit({ type: 'phase', phase: 'write-rows', detail: formatQuantity(tables.length, 'table') });
+    this.#teller.emit({ type: 'phase', phase: 'write-rows', detail: formatQuantity(tables.length, 'table') });
     await this.#output.write(`${rowSettings.join('\n')}\n\n`);
     const reader = new SegmentReader({ fetch: id => repository.fetchSegment(id), secret: repository.secret });
     const totalBytes = tables.reduce((sum, table) => sum + table.bytes, 0);
@@ -235,7 +238,7 @@ class Export {
       await writeRows(this.#output, reader, task, bytes => {
         throwIfAborted(this.#options.signal);
         doneBytes += bytes;
-        this.#emit({ type: 'progress', doneBytes, totalBytes, rows });
+        this.#teller.emit({ type: 'progress', doneBytes, totalBytes, rows });
       });
       rows += table.rows;
     }
@@ -257,14 +260,5 @@ class Export {
         for await (const bytes of change(statementsOf(script))) await this.#output.write(bytes);
       },
     });
-  }
-
-  #warn(message: string): void {
-    this.#warnings.push(message);
-    this.#emit({ type: 'warning', message });
-  }
-
-  #emit(event: OperationEvent): void {
-    this.#options.onEvent?.(event);
   }
 }

@@ -34,10 +34,10 @@ import { type OpenedStorage, openStorage } from '../storage/open-storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
 import { divideItems } from './create/copy-plan.ts';
 import { isUnreadable, learnBackup, rangesInReach } from './create/earlier.ts';
-import { LoadLimit } from './create/load-limit.ts';
 import type { Parent } from './create/parent.ts';
 import { PartWriter } from './create/part-writer.ts';
 import { type ReadItemsOptions, readItems } from './create/read-tables.ts';
+import { ReadingProgress } from './create/reading-progress.ts';
 import { requireSpace } from './create/require-space.ts';
 import {
   backupSessionName,
@@ -47,7 +47,7 @@ import {
   sourceServer,
 } from './create/shard-plan.ts';
 import { bytesOf } from './create/share-rows.ts';
-import type { OperationEvent, RunOptions } from './events.ts';
+import { type RunOptions, Teller } from './events.ts';
 import { durationLimits, jobsLimits, maxLoadLimits, requireInteger } from './option-check.ts';
 
 export interface JoinBackupOptions extends RunOptions {
@@ -154,24 +154,19 @@ class Shard {
   readonly #startedAt = Date.now();
   readonly #failure = new AbortController();
   readonly #signal: AbortSignal;
-  readonly #warnings: string[] = [];
-  /** --max-load. */
-  readonly #limit: LoadLimit;
-  #progress = { doneBytes: 0, totalBytes: 0, rows: 0 };
+  readonly #teller: Teller;
+  readonly #progress: ReadingProgress;
   /** Its name shows the coordinator that this shard is at work; by it the coordinator is seen, too. */
   #monitor: pg.Client | undefined;
   #watch: ServerWatch | undefined;
 
   constructor(options: JoinBackupOptions, storage: OpenedStorage) {
     this.#options = options;
+    this.#teller = new Teller(options);
     this.#storage = storage;
     const environment: Environment = options.environment ?? process.env;
     this.#target = readTarget(options.database, environment);
-    this.#limit = new LoadLimit({
-      maxLoad: options.maxLoad,
-      onLook: () => this.#showProgress(),
-      onWarning: (message, hint) => this.#warn(message, hint),
-    });
+    this.#progress = new ReadingProgress(options.maxLoad, this.#teller);
     this.#signal =
       options.signal === undefined
         ? this.#failure.signal
@@ -180,14 +175,14 @@ class Shard {
 
   async run(): Promise<JoinBackupResult> {
     await requireSpace(this.#storage);
-    this.#emit({ type: 'phase', phase: 'connect', detail: describeTarget(this.#target) });
+    this.#teller.emit({ type: 'phase', phase: 'connect', detail: describeTarget(this.#target) });
     const found = await this.#join();
     const { shard, shards } = this.#options;
     try {
       const { done } = await found.folder.look();
       // One that was ended while it waited for the others begins here.
       const did = done.has(shard) ? nothing : await this.#doPart(found);
-      this.#emit({ type: 'phase', phase: 'wait-for-shards', detail: found.plan.backup });
+      this.#teller.emit({ type: 'phase', phase: 'wait-for-shards', detail: found.plan.backup });
       await this.#waitForBackup(found);
       return {
         backup: found.plan.backup,
@@ -198,8 +193,8 @@ class Shard {
         durationMs: Date.now() - this.#startedAt,
         ...did,
         traffic: { ...this.#storage.traffic },
-        heldBackMs: this.#limit.heldBackMs,
-        warnings: this.#warnings,
+        heldBackMs: this.#progress.limit.heldBackMs,
+        warnings: this.#teller.warnings,
       };
     } catch (error) {
       throw await this.#explained(error, found);
@@ -222,7 +217,7 @@ class Shard {
       const isLastLook = isBackupId(join) || Date.now() >= deadline;
       if (found !== undefined && (await this.#connect(found, isLastLook))) return found;
       if (isLastLook) throw this.#notFound(found);
-      if (!isTold) this.#emit({ type: 'phase', phase: 'wait-for-coordinator', detail: join });
+      if (!isTold) this.#teller.emit({ type: 'phase', phase: 'wait-for-coordinator', detail: join });
       isTold = true;
       await sleep(pauseMs, undefined, { signal: this.#signal }).catch(() => undefined);
     }
@@ -290,8 +285,9 @@ class Shard {
     const server = await readServerFacts(monitor);
     this.#requireSameServer(plan, server, await readDatabaseFacts(monitor, server));
     if (!isThere || !(await isSnapshotThere(monitor, plan.snapshot))) return false;
+    const { limit } = this.#progress;
     this.#watch = watch(async () => {
-      if (this.#limit.isLooking) this.#limit.look(await readLoad(monitor, backupSessionName(plan.backup)));
+      if (limit.isLooking) limit.look(await readLoad(monitor, backupSessionName(plan.backup)));
       if (await this.#isCoordinatorThere(plan)) return lookEveryMs;
       throw ended(`the coordinator of ${plan.backup} ended before this part was done`);
     }, answerLimitMs(this.#target));
@@ -352,11 +348,11 @@ class Shard {
     const copies = copiesOf(plan);
     const items = divideItems(copies, shards)[shard - 1] ?? new Uint32Array();
     const totalBytes = bytesOf(copies, items);
-    this.#limit.requireSeveral(jobs);
-    this.#progress = { doneBytes: 0, totalBytes, rows: 0 };
+    this.#progress.limit.requireSeveral(jobs);
+    this.#progress.begin(totalBytes);
     const tableInReach = ({ oid, isBuiltOn }: ShardTable) =>
       parent && isBuiltOn ? rangesInReach(parent, oid, plan.snapshot.xids) : undefined;
-    this.#emit({ type: 'phase', phase: 'data', detail: `shard ${shard} of ${shards}` });
+    this.#teller.emit({ type: 'phase', phase: 'data', detail: `shard ${shard} of ${shards}` });
     const reading: ReadItemsOptions = {
       target: this.#target,
       applicationName: backupSessionName(plan.backup),
@@ -370,18 +366,15 @@ class Shard {
       key,
       level,
       jobs,
-      limit: this.#limit,
+      limit: this.#progress.limit,
       signal: this.#signal,
       onUnreadable: message =>
-        this.#warn(
+        this.#teller.warn(
           `${message}: what it holds is read from the database`,
           'earlier backups may need it; see: pgkeep verify --all',
         ),
-      onContradiction: error => this.#warn(`${error.message}: this part is read again`, error.hint),
-      onProgress: (doneBytes, rows) => {
-        this.#progress = { doneBytes, totalBytes, rows };
-        this.#showProgress();
-      },
+      onContradiction: error => this.#teller.warn(`${error.message}: this part is read again`, error.hint),
+      onProgress: (doneBytes, rows) => this.#progress.reach(doneBytes, rows),
     };
     const { taken, mismatches, damaged } = await readItems(
       reading,
@@ -393,7 +386,7 @@ class Shard {
       plan: digest,
       mismatches,
       damaged: [...damaged],
-      warnings: this.#warnings,
+      warnings: this.#teller.warnings,
       traffic,
     });
     return { rows: taken.rows, sizeBytes: taken.bytes, ...store.totals };
@@ -409,7 +402,7 @@ class Shard {
         if (id === plan.parent) parent = { manifest, tables };
       } catch (error) {
         if (!isUnreadable(error)) throw error;
-        this.#warn(
+        this.#teller.warn(
           `the backup ${id} cannot be built upon: ${error.message}`,
           'this part is complete without it',
         );
@@ -451,20 +444,6 @@ class Shard {
     const monitor = this.#monitor;
     this.#monitor = undefined;
     if (monitor !== undefined) await closeClient(monitor);
-  }
-
-  #warn(message: string, hint?: string): void {
-    this.#warnings.push(message);
-    this.#emit(hint === undefined ? { type: 'warning', message } : { type: 'warning', message, hint });
-  }
-
-  #showProgress(): void {
-    const { heldBack } = this.#limit;
-    this.#emit({ type: 'progress', ...this.#progress, ...(heldBack && { heldBack }) });
-  }
-
-  #emit(event: OperationEvent): void {
-    this.#options.onEvent?.(event);
   }
 }
 

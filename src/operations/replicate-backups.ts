@@ -12,7 +12,7 @@ import type { Traffic } from '../storage/counting-storage.ts';
 import { type OpenedStorage, openStorage, openStorageToRead } from '../storage/open-storage.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
-import type { RunOptions } from './events.ts';
+import { type RunOptions, Teller } from './events.ts';
 import { jobsLimits, requireInteger } from './option-check.ts';
 import { SegmentOpener } from './replicate/segment-opener.ts';
 import { keepRecoveryKit } from './write-recovery-kit.ts';
@@ -114,25 +114,21 @@ export async function replicate(
   const startedAt = Date.now();
   const { dryRun = false, jobs = defaultJobs, signal, encryptionKey } = options;
   await requireOtherPlace(source, target);
-  const warnings: string[] = [];
-  const warn = (message: string, hint?: string) => {
-    warnings.push(message);
-    options.onEvent?.({ type: 'warning', message, ...(hint !== undefined && { hint }) });
-  };
-  options.onEvent?.({ type: 'phase', phase: 'check' });
+  const teller = new Teller(options);
+  teller.emit({ type: 'phase', phase: 'check' });
   const repository = await Repository.open(source, encryptionKey);
   const replica = await openReplica(repository, target, encryptionKey, !dryRun);
   if (await seemsOnePlace(source, target)) {
-    warn(
+    teller.warn(
       `${source.location} and ${target.location} hold the same backups, stored at the same times: they seem to be one place under two names`,
       'a replica must be another place; where it is one, and was copied with its times by another program, all is well',
     );
   }
   const there = new Set(replica === undefined ? [] : await idsIn(target, metadataPrefix, '.json'));
-  const chosen = await choose(source, there, options, warn);
+  const chosen = await choose(source, there, options, teller);
   const opener = new SegmentOpener(repository.secret, jobs, signal);
   let [doneBytes, totalBytes] = [0, 0];
-  const progress = () => options.onEvent?.({ type: 'progress', doneBytes, totalBytes, rows: 0 });
+  const progress = () => teller.emit({ type: 'progress', doneBytes, totalBytes, rows: 0 });
   const replication = new Replication({
     source: repository,
     target: replica,
@@ -157,7 +153,7 @@ export async function replicate(
       ...(failure !== undefined && { error: errorToData(failure) }),
     });
     if (error !== undefined) return outcome('failed', error);
-    options.onEvent?.({ type: 'phase', phase: 'replicate', detail: id });
+    teller.emit({ type: 'phase', phase: 'replicate', detail: id });
     try {
       const plan = await replication.plan(id);
       [doneBytes, totalBytes] = [0, plan.missingBytes];
@@ -177,7 +173,7 @@ export async function replicate(
   } finally {
     await opener.close();
   }
-  if (!dryRun) await keepKit(target, warn);
+  if (!dryRun) await keepKit(target, teller);
   return {
     repository: source.location,
     to: target.location,
@@ -187,7 +183,7 @@ export async function replicate(
     ...travelled,
     durationMs: Date.now() - startedAt,
     traffic: { source: { ...source.traffic }, target: { ...target.traffic } },
-    warnings,
+    warnings: teller.warnings,
   };
 }
 
@@ -238,13 +234,11 @@ interface Chosen {
   error?: PgkeepError;
 }
 
-type Warn = (message: string, hint?: string) => void;
-
 async function choose(
   source: Storage,
   there: ReadonlySet<string>,
   options: Pick<ReplicateBackupsOptions, 'backups' | 'all' | 'tags' | 'database'>,
-  warn: Warn,
+  teller: Teller,
 ): Promise<{ backups: Chosen[]; present: number }> {
   const { backups: wanted = [], all = false, tags = [], database } = options;
   const { backups, damaged } = await readAllMetadata(source);
@@ -255,7 +249,8 @@ async function choose(
   // Of which database a damaged one is, and its tags, cannot be known.
   const isNarrowed = database !== undefined || tags.length > 0;
   if (isNarrowed) {
-    for (const { id, error } of damaged) warn(`not looked at: ${error.message}`, `see: pgkeep verify ${id}`);
+    for (const { id, error } of damaged)
+      teller.warn(`not looked at: ${error.message}`, `see: pgkeep verify ${id}`);
   }
   const unreadable: Chosen[] = isNarrowed ? [] : damaged.map(({ id, error }) => ({ id, error }));
   const candidates = [...matching, ...unreadable].sort((a, b) => b.id.localeCompare(a.id));
@@ -264,6 +259,7 @@ async function choose(
     return { backups: candidates.filter(({ id }) => all || !there.has(id)), present };
   }
   const ids = new Set<string>();
+  const warn = (message: string, hint?: string) => teller.warn(message, hint);
   for (const id of wanted) {
     ids.add(id === 'latest' ? (await findBackup(source, id, database, warn)).id : id);
   }
@@ -277,11 +273,11 @@ async function choose(
 }
 
 /** The backups are there by now: that the replica lacks its way out without pgkeep is told, and no reason to fail. */
-async function keepKit(target: Storage, warn: Warn): Promise<void> {
+async function keepKit(target: Storage, teller: Teller): Promise<void> {
   try {
     await keepRecoveryKit(target);
   } catch (error) {
-    warn(
+    teller.warn(
       `the recovery kit in ${target.location} could not be kept up to date: ${errorToData(error).message}`,
       `the backups are complete; try again with: pgkeep recovery-kit --repository ${target.location}`,
     );

@@ -22,7 +22,7 @@ import { SegmentIds } from '../repository/segment-ids.ts';
 import type { Traffic } from '../storage/counting-storage.ts';
 import { type OpenedStorage, openStorageToRead } from '../storage/open-storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
-import type { OperationEvent, RunOptions } from './events.ts';
+import { type RunOptions, Teller } from './events.ts';
 import { jobsLimits, requireInteger } from './option-check.ts';
 import { ArchiveFile, type Section } from './restore/archive-file.ts';
 import { countTables } from './restore/count-tables.ts';
@@ -156,7 +156,7 @@ class Restore {
   readonly #target: DatabaseTarget;
   readonly #jobs: number;
   readonly #startedAt = Date.now();
-  readonly #warnings: string[] = [];
+  readonly #teller: Teller;
   readonly #applicationName: string;
   /** Aborted when the server falls silent. */
   readonly #lost = new AbortController();
@@ -164,6 +164,7 @@ class Restore {
 
   constructor(options: RestoreBackupOptions, storage: OpenedStorage) {
     this.#options = options;
+    this.#teller = new Teller(options);
     this.#storage = storage;
     this.#environment = options.environment ?? process.env;
     this.#target = readTarget(options.to, this.#environment);
@@ -184,10 +185,10 @@ class Restore {
   }
 
   async #run(): Promise<RestoreBackupResult> {
-    this.#emit({ type: 'phase', phase: 'connect', detail: describeTarget(this.#target) });
+    this.#teller.emit({ type: 'phase', phase: 'connect', detail: describeTarget(this.#target) });
     const found = this.#options.resume ? await this.#findLeftover() : undefined;
     const source = await this.#openSource(found);
-    this.#emit({ type: 'phase', phase: 'preflight' });
+    this.#teller.emit({ type: 'phase', phase: 'preflight' });
     const leftover = found ?? (await this.#findLeftover());
     const resumes = leftover !== undefined && (await this.#checkLeftover(source, leftover));
     const facts = await this.#preflight(source, leftover !== undefined);
@@ -204,7 +205,7 @@ class Restore {
       durationMs: Date.now() - this.#startedAt,
       plan,
       traffic: { ...this.#storage.traffic },
-      warnings: this.#warnings,
+      warnings: this.#teller.warnings,
     };
   }
 
@@ -233,7 +234,7 @@ class Restore {
     requireSame(restore, { backup, repository, choices: this.#choices });
     if (restore.phase === 'definitions') return false;
     if (restore.phase !== 'post-data' || (await this.#canRepeatPostData(source))) return true;
-    this.#warn('the unfinished restore cannot be gone on with where it ended, and begins anew');
+    this.#teller.warn('the unfinished restore cannot be gone on with where it ended, and begins anew');
     return false;
   }
 
@@ -264,7 +265,7 @@ class Restore {
     // A newer one may have appeared since.
     const wanted = backup === 'latest' && leftover?.kind === 'marked' ? leftover.restore.backup : backup;
     const metadata = await findBackup(this.#storage, wanted, sourceDatabase, (message, hint) =>
-      this.#warn(message, hint),
+      this.#teller.warn(message, hint),
     );
     const repository = await Repository.open(this.#storage, this.#options.encryptionKey);
     const manifest = await repository.readManifest(metadata);
@@ -282,7 +283,7 @@ class Restore {
       this.#signal,
     );
     const { entries, tables } = selectParts(manifest, all, this.#options.tables ?? [], message =>
-      this.#warn(message),
+      this.#teller.warn(message),
     );
     return { repository, manifest, pgRestore, entries, tables };
   }
@@ -303,7 +304,7 @@ class Restore {
         createRoles: this.#options.createRoles ?? false,
         isUnfinished,
       });
-      for (const warning of facts.warnings) this.#warn(warning);
+      for (const warning of facts.warnings) this.#teller.warn(warning);
       return facts;
     } finally {
       await closeClient(client);
@@ -355,7 +356,7 @@ class Restore {
       return false;
     }
     if (this.#options.create && !resumes)
-      this.#emit({ type: 'phase', phase: 'create-database', detail: this.#target.database });
+      this.#teller.emit({ type: 'phase', phase: 'create-database', detail: this.#target.database });
     await using database = await TargetDatabase.prepare({
       target: this.#target,
       manifest: source.manifest,
@@ -365,7 +366,7 @@ class Restore {
       resume: resumes,
       signal: this.#signal,
       onLost: error => this.#lost.abort(error),
-      warn: (message, hint) => this.#warn(message, hint),
+      warn: (message, hint) => this.#teller.warn(message, hint),
     });
     try {
       await this.#restoreInto(database, source, facts);
@@ -388,12 +389,12 @@ class Restore {
     if (from === 'finish') return;
     await using archive = await this.#writeArchive(source);
     if (from === undefined) {
-      this.#emit({ type: 'phase', phase: 'pre-data' });
+      this.#teller.emit({ type: 'phase', phase: 'pre-data' });
       await this.#createSchemas(source.manifest);
       await this.#section(archive, source, facts, 'pre-data');
     }
     if (!this.#options.schemaOnly && from !== 'post-data') {
-      this.#emit({ type: 'phase', phase: 'data', detail: `${source.tables.length} tables` });
+      this.#teller.emit({ type: 'phase', phase: 'data', detail: `${source.tables.length} tables` });
       // Before the rows: only once, as it may add rows to tables of extensions.
       if (from === undefined) {
         await this.#section(archive, source, facts, 'data');
@@ -403,7 +404,7 @@ class Restore {
     }
     if (from !== undefined && !this.#options.schemaOnly)
       await countTables(this.#target, source.tables, this.#jobs, this.#signal);
-    this.#emit({ type: 'phase', phase: 'post-data' });
+    this.#teller.emit({ type: 'phase', phase: 'post-data' });
     await database.reached('post-data');
     const entries = from === 'post-data' ? await this.#missingPostData(source) : source.entries;
     await this.#section(archive, source, facts, 'post-data', entries);
@@ -426,7 +427,7 @@ class Restore {
   /** Rows in one transaction, committed when pg_restore has added the rest: sequences, large objects. */
   async #executeDataOnly(source: Source, facts: TargetFacts): Promise<void> {
     const { manifest, tables, repository } = source;
-    this.#emit({ type: 'phase', phase: 'data', detail: `${tables.length} tables` });
+    this.#teller.emit({ type: 'phase', phase: 'data', detail: `${tables.length} tables` });
     await using archive = await this.#writeArchive(source);
     const tasks = [];
     for (const [index, table] of tables.entries()) {
@@ -453,7 +454,7 @@ class Restore {
           isFreed: true,
         }),
         signal: this.#signal,
-        onProgress: (doneBytes, rows) => this.#emit({ type: 'progress', doneBytes, totalBytes, rows }),
+        onProgress: (doneBytes, rows) => this.#teller.emit({ type: 'progress', doneBytes, totalBytes, rows }),
         beforeCommit: () => this.#section(archive, source, facts, 'data-only'),
       });
     } finally {
@@ -465,10 +466,10 @@ class Restore {
   }
 
   async #analyze(): Promise<void> {
-    this.#emit({ type: 'phase', phase: 'analyze' });
+    this.#teller.emit({ type: 'phase', phase: 'analyze' });
     const refused = await analyzeAll(this.#target, this.#jobs, markSchema, this.#signal);
     for (const message of refused)
-      this.#warn(message, 'all rows are there; the planner lacks statistics of this table');
+      this.#teller.warn(message, 'all rows are there; the planner lacks statistics of this table');
   }
 
   async #loadParallel(source: Source, database: TargetDatabase): Promise<void> {
@@ -493,7 +494,7 @@ class Restore {
       isMarked: database.isMarked,
       signal: this.#signal,
       onProgress: (bytes, rows) =>
-        this.#emit({
+        this.#teller.emit({
           type: 'progress',
           doneBytes: doneBefore.bytes + bytes,
           totalBytes,
@@ -552,15 +553,6 @@ class Restore {
     } finally {
       await closeClient(client);
     }
-  }
-
-  #warn(message: string, hint?: string): void {
-    this.#warnings.push(message);
-    this.#emit(hint === undefined ? { type: 'warning', message } : { type: 'warning', message, hint });
-  }
-
-  #emit(event: OperationEvent): void {
-    this.#options.onEvent?.(event);
   }
 }
 

@@ -52,7 +52,7 @@ import {
 import { openStorage } from '../storage/open-storage.ts';
 import type { Storage } from '../storage/storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
-import type { OperationEvent, RunOptions } from './events.ts';
+import { type RunOptions, Teller } from './events.ts';
 import { jobsLimits, requireInteger } from './option-check.ts';
 import { packRanges } from './table-index.ts';
 import { Findings, type VerificationProblem } from './verify/findings.ts';
@@ -193,7 +193,7 @@ class Verification {
   readonly #level: VerifyLevel;
   readonly #startedAt = Date.now();
   readonly #seed = randomBytes(16).toString('hex');
-  readonly #warnings: string[] = [];
+  readonly #teller: Teller;
   /** Archives that pg_restore has read through, by a hash of their segments' ids. */
   readonly #readArchives = new Set<string>();
   readonly #ids = new SegmentIds();
@@ -204,6 +204,7 @@ class Verification {
 
   constructor(options: VerifyBackupsOptions, storage: Storage) {
     this.#options = options;
+    this.#teller = new Teller(options);
     this.#storage = storage;
     this.#environment = options.environment ?? process.env;
     this.#level = options.level ?? 'data';
@@ -232,14 +233,14 @@ class Verification {
       backups,
       repaired,
       durationMs: Date.now() - this.#startedAt,
-      warnings: this.#warnings,
+      warnings: this.#teller.warnings,
     };
   }
 
   /** The ids to verify, newest first. A backup with damaged metadata is one of them. */
   async #choose(): Promise<string[]> {
     const { backup = 'latest', all, database } = this.#options;
-    const warn = (message: string, hint?: string) => this.#warn(message, hint);
+    const warn = (message: string, hint?: string) => this.#teller.warn(message, hint);
     if (!all && backup !== 'latest') {
       // Also asks whether it exists; what its metadata hold is looked at later.
       const isDamaged = (error: unknown) => error instanceof PgkeepError && error.code === 'OBJECT_DAMAGED';
@@ -276,7 +277,7 @@ class Verification {
     const published = new Set(await idsIn(this.#storage, metadataPrefix, '.json'));
     for (const id of manifests) {
       if (published.has(id) || (!all && id < (chosen[0] ?? ''))) continue;
-      this.#warn(
+      this.#teller.warn(
         `${manifestName(id)} has no metadata: its run was killed or is under way, or ${metadataName(id)} was lost`,
         'if it was lost, get it from a copy of the repository before a cleanup collects the rest',
       );
@@ -290,12 +291,12 @@ class Verification {
     checks: SegmentChecks,
     damaged: Set<string>,
   ): Promise<VerificationResult | undefined> {
-    this.#emit({ type: 'phase', phase: 'check', detail: id });
+    this.#teller.emit({ type: 'phase', phase: 'check', detail: id });
     const findings = new Findings(repository.encrypted);
     const verifiedAt = new Date().toISOString();
     const metadata = await this.#readMetadata(id, checks, findings);
     if (metadata?.complete === false)
-      this.#warn(
+      this.#teller.warn(
         `${id} is incomplete: what it lacks is not verified`,
         `see what that is with: pgkeep show ${id}`,
       );
@@ -316,7 +317,7 @@ class Verification {
         for (const ref of index) if (checks.bad(ref.id)) damaged.add(ref.id);
     }
     if (!findings.isEmpty && (await this.#storage.stat(metadataName(id))) === undefined) {
-      this.#warn(`${id} was removed while it was verified`);
+      this.#teller.warn(`${id} was removed while it was verified`);
       return undefined;
     }
     const result: VerificationResult = {
@@ -334,7 +335,7 @@ class Verification {
     };
     if (findings.isUntried) {
       const hint = 'give a server that can take it with --scratch';
-      this.#warn(`restoring ${id} could not be tried, so the result is not remembered`, hint);
+      this.#teller.warn(`restoring ${id} could not be tried, so the result is not remembered`, hint);
     } else {
       await this.#remember(result, metadata);
     }
@@ -550,14 +551,14 @@ class Verification {
       );
       wanted = all.filter(({ id }) => chosen.has(id));
     }
-    this.#emit({ type: 'phase', phase: 'read', detail: named.manifest.backup });
+    this.#teller.emit({ type: 'phase', phase: 'read', detail: named.manifest.backup });
     await this.#checkArchive(named.manifest, checks, findings);
     const todo = wanted.filter(segment => checks.lacks(segment));
     const totalBytes = sum(todo, segment => segment.plainBytes);
     let doneBytes = 0;
     await checks.check(todo, plainBytes => {
       doneBytes += plainBytes;
-      this.#emit({ type: 'progress', doneBytes, totalBytes, rows: 0 });
+      this.#teller.emit({ type: 'progress', doneBytes, totalBytes, rows: 0 });
     });
     if (sample === undefined) return null;
     const unread = new SegmentIdMap();
@@ -646,7 +647,7 @@ class Verification {
   async #restore({ manifest, tables }: Named, repository: Repository, findings: Findings): Promise<number> {
     const { repository: place, storage, encryptionKey, scratch, jobs, programs, signal } = this.#options;
     if (!findings.isEmpty) {
-      this.#warn(`${manifest.backup} was not restored, as what it holds is damaged`);
+      this.#teller.warn(`${manifest.backup} was not restored, as what it holds is damaged`);
       return 0;
     }
     return await verifyByRestore(
@@ -660,8 +661,8 @@ class Verification {
         programs,
         environment: this.#environment,
         signal,
-        emit: event => this.#emit(event),
-        warn: (message, hint) => this.#warn(message, hint),
+        emit: event => this.#teller.emit(event),
+        warn: (message, hint) => this.#teller.warn(message, hint),
       },
       findings,
     );
@@ -726,17 +727,8 @@ class Verification {
       await writeVerification(this.#storage, record);
     } catch (error) {
       if (!(error instanceof PgkeepError) || errorTable[error.code].kind !== 'repository') throw error;
-      this.#warn(`the result for ${backupId} could not be remembered: ${error.message}`);
+      this.#teller.warn(`the result for ${backupId} could not be remembered: ${error.message}`);
     }
-  }
-
-  #warn(message: string, hint?: string): void {
-    this.#warnings.push(message);
-    this.#emit({ type: 'warning', message, ...(hint !== undefined && { hint }) });
-  }
-
-  #emit(event: OperationEvent): void {
-    this.#options.onEvent?.(event);
   }
 }
 
