@@ -139,6 +139,10 @@ export const errorTable = {
     kind: 'backup',
     meaning: 'a shard of the backup neither did its part nor was at work for longer than --shard-timeout',
   },
+  SHARD_FAILED: {
+    kind: 'backup',
+    meaning: 'a shard of the backup failed three times; the message has what it failed with last',
+  },
   SHARDS_ENDED: {
     kind: 'backup',
     meaning: 'the run that a shard belongs to has ended without a backup, or is not to be found',

@@ -2,6 +2,7 @@
 // each other by the uid of the Job, which is the token. Strings are written as JSON has them, which YAML takes as they are.
 
 import { exitCodes } from '../base/errors.ts';
+import { maxAttempts } from '../repository/shards.ts';
 
 export interface KubernetesJob {
   image: string;
@@ -95,8 +96,8 @@ function specLines({ shards, image, jobs, folder, settings, required, optional }
     'completionMode: Indexed',
     `completions: ${shards + 1}`,
     `parallelism: ${shards + 1}`,
-    // When the coordinator fails, all of them do.
-    `backoffLimit: ${3 * (shards + 1)}`,
+    // When one has failed so often, the coordinator does, and then all of them do.
+    `backoffLimit: ${maxAttempts * (shards + 1)}`,
     // The backup counts then, though something is to be looked at: pods that begin again would wait for the others in vain.
     'podFailurePolicy:',
     '  rules:',

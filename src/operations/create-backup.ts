@@ -54,6 +54,7 @@ import { publishBackup } from '../repository/publish-backup.ts';
 import { inspectRepository, Repository, readAllMetadata } from '../repository/repository.ts';
 import { SegmentStore } from '../repository/segment-store.ts';
 import { type Part, partOf, seriesOf } from '../repository/series.ts';
+import { removeShards } from '../repository/shards.ts';
 import { readVerification, wasFoundDamaged } from '../repository/verification.ts';
 import { addTraffic, type Traffic } from '../storage/counting-storage.ts';
 import { type OpenedStorage, openStorage } from '../storage/open-storage.ts';
@@ -74,7 +75,7 @@ import { requireFit } from './create/require-fit.ts';
 import { expectSpace, requireSpace } from './create/require-space.ts';
 import { storeSchemaArchive } from './create/schema-archive.ts';
 import { backupSessionName } from './create/shard-plan.ts';
-import { removeShards, requireShards, shareRows } from './create/share-rows.ts';
+import { requireShards, shareRows } from './create/share-rows.ts';
 import { type RunOptions, Teller } from './events.ts';
 import { durationLimits, jobsLimits, maxLoadLimits, requireInteger } from './option-check.ts';
 import { replicate, requireOtherPlace } from './replicate-backups.ts';
@@ -195,6 +196,9 @@ export interface ReplicaOutcome {
 /** How soon the server notices that this process is gone while its session waits for a lock, holding others. */
 const clientCheckMs = 2_000;
 const firstVersionWithClientCheck = 140000;
+
+/** Somebody may be waiting for the end. */
+const leaveShardsMs = 10_000;
 
 const defaults = {
   jobs: 2,
@@ -362,8 +366,8 @@ class Run {
   #watcher: ServerWatch | undefined;
   #lock: BackupLock | undefined;
   #shardsTraffic: Traffic = { requests: 0, sentBytes: 0, receivedBytes: 0 };
-  /** Removes what is there for the shards alone. */
-  #leaveShards: (() => Promise<void>) | undefined;
+  /** Whether something may be there for the shards alone. */
+  #hasShards = false;
 
   constructor(options: CreateBackupOptions, storage: OpenedStorage) {
     this.#options = options;
@@ -459,7 +463,18 @@ class Run {
     this.#watcher?.stop();
     await Promise.all([this.#leader, this.#monitor].map(client => client && closeClient(client)));
     // What stays is removed by a cleanup.
-    await this.#leaveShards?.().catch(() => undefined);
+    if (this.#hasShards) await this.#leaveShards().catch(() => undefined);
+  }
+
+  /** Removes what is there for the shards alone, over connections that no interruption ends. */
+  async #leaveShards(): Promise<void> {
+    const { repository, storage: options, join } = this.#options;
+    const storage = await openStorage(repository, options, AbortSignal.timeout(leaveShardsMs));
+    try {
+      await removeShards(storage, this.#id, join);
+    } finally {
+      await storage.close();
+    }
   }
 
   get #choice(): Manifest['options'] {
@@ -807,7 +822,7 @@ class Run {
     const { join, shardTimeoutMs = defaults.shardTimeoutMs } = this.#options;
     const { server, snapshot, relations, earlier } = from;
     const { repository } = reading;
-    this.#leaveShards = () => removeShards(repository, this.#id, join);
+    this.#hasShards = true;
     const { taken, mismatches, traffic } = await shareRows({
       reading,
       plan: {

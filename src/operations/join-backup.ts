@@ -2,7 +2,7 @@
 // snapshot, stores it, and waits until the backup is there. docs/decisions/shards.md tells how they meet.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
-import { errorToData, PgkeepError, throwIfAborted } from '../base/errors.ts';
+import { type ErrorData, errorToData, PgkeepError, throwIfAborted } from '../base/errors.ts';
 import type { DataKey } from '../crypto/seal.ts';
 import {
   type DatabaseFacts,
@@ -177,6 +177,10 @@ class Shard {
     await requireSpace(this.#storage);
     this.#teller.emit({ type: 'phase', phase: 'connect', detail: describeTarget(this.#target) });
     const found = await this.#join();
+    return this.#telling(found, () => this.#work(found));
+  }
+
+  async #work(found: Found): Promise<JoinBackupResult> {
     const { shard, shards } = this.#options;
     try {
       const { done } = await found.folder.look();
@@ -215,7 +219,8 @@ class Shard {
       throwIfAborted(this.#signal);
       const found = await this.#find();
       const isLastLook = isBackupId(join) || Date.now() >= deadline;
-      if (found !== undefined && (await this.#connect(found, isLastLook))) return found;
+      if (found !== undefined && (await this.#telling(found, () => this.#connect(found, isLastLook))))
+        return found;
       if (isLastLook) throw this.#notFound(found);
       if (!isTold) this.#teller.emit({ type: 'phase', phase: 'wait-for-coordinator', detail: join });
       isTold = true;
@@ -323,22 +328,9 @@ class Shard {
     return rows.length > 0;
   }
 
-  /** Does the part; a failure is told to the coordinator. */
   async #doPart(found: Found): Promise<PartTotals> {
-    const { plan, repository, folder } = found;
-    const key = plan.key === null ? null : await repository.dataKey(plan.key);
-    try {
-      return await this.#readPart(found, key);
-    } catch (error) {
-      // That it cannot be told is seen by what is missing.
-      if (!this.#signal.aborted)
-        await folder.putFailure(this.#options.shard, errorToData(error), key).catch(() => undefined);
-      throw error;
-    }
-  }
-
-  async #readPart(found: Found, key: DataKey | null): Promise<PartTotals> {
     const { plan, folder, repository, digest } = found;
+    const key = await keyOf(found);
     const { shard, shards, jobs = defaults.jobs } = this.#options;
     const level = plan.compressionLevel;
     const lockedUntil = plan.lockedUntil === null ? undefined : new Date(plan.lockedUntil);
@@ -430,10 +422,24 @@ class Shard {
     }
   }
 
+  /** The coordinator is told what the step fails with. */
+  async #telling<T>(found: Found, step: () => Promise<T>): Promise<T> {
+    try {
+      return await step();
+    } catch (error) {
+      const { shard, shards, signal } = this.#options;
+      // Somebody ends this attempt, or the coordinator is gone; or this is none of its shards.
+      const isInVain = signal?.aborted || isEnded(error) || found.plan.shards !== shards;
+      // That it cannot be told is seen by what is missing.
+      if (!isInVain) await tellFailure(found, shard, errorToData(error)).catch(() => undefined);
+      throw error;
+    }
+  }
+
   /** What happened first: without the coordinator, everything else fails, too. */
   async #explained(error: unknown, { plan }: Found): Promise<unknown> {
     throwIfAborted(this.#signal);
-    if (error instanceof PgkeepError && error.code === 'SHARDS_ENDED') return error;
+    if (isEnded(error)) return error;
     const isThere = await this.#isCoordinatorThere(plan).catch(() => true);
     return isThere
       ? error
@@ -476,6 +482,19 @@ const serverFieldNames: Readonly<Record<keyof ReturnType<typeof sourceServer>, s
   startedAt: 'start time',
   isStandby: 'role as primary or standby',
 };
+
+/** What the run's objects are sealed with. */
+async function keyOf({ plan, repository }: Found): Promise<DataKey | null> {
+  return plan.key === null ? null : await repository.dataKey(plan.key);
+}
+
+async function tellFailure(found: Found, shard: number, failure: ErrorData): Promise<void> {
+  await found.folder.putFailure(shard, failure, await keyOf(found));
+}
+
+function isEnded(error: unknown): boolean {
+  return error instanceof PgkeepError && error.code === 'SHARDS_ENDED';
+}
 
 function ended(message: string, cause?: unknown): PgkeepError {
   return new PgkeepError('SHARDS_ENDED', message, {

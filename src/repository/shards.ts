@@ -1,7 +1,7 @@
 // What the processes that make one backup together leave for each other in the repository: the coordinator's plan, and
 // the parts that the shards did. docs/decisions/shards.md has the protocol. Nothing in these objects is believed before
 // it has been looked at: in a repository without encryption anybody may have written them.
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { type ErrorData, errorFromData, PgkeepError } from '../base/errors.ts';
 import { decode, encode } from '../codec/codec.ts';
 import { type DataKey, open, seal } from '../crypto/seal.ts';
@@ -117,7 +117,17 @@ export interface FoundPlan {
   digest: string;
 }
 
+/** An attempt at a part that failed. */
+export interface FailedAttempt {
+  shard: number;
+  /** Of the object that says why. */
+  name: string;
+}
+
 export const maxShards = 100;
+
+/** How often a part may fail before the backup does: whoever restarts shards would go on for ever. */
+export const maxAttempts = 3;
 
 const hex64 = matching(/^[0-9a-f]{64}$/);
 const keyId = matching(/^[0-9a-f]{32}$/);
@@ -209,16 +219,14 @@ export class ShardsFolder {
   readonly #storage: Storage;
   readonly #backup: string;
   readonly #folder: string;
+  readonly #planName: string;
 
   constructor(repository: Repository, backup: string) {
     this.#repository = repository;
     this.#storage = repository.storage;
     this.#backup = backup;
     this.#folder = shardsFolder(backup);
-  }
-
-  get #planName(): string {
-    return `${this.#folder}plan`;
+    this.#planName = planName(backup);
   }
 
   /** Stores the plan, which nobody replaces. @returns its digest. */
@@ -262,21 +270,24 @@ export class ShardsFolder {
     await this.#storage.put(name, this.#seal(name, part, key), { ifAbsent: true });
   }
 
-  /** Says why an attempt failed. */
+  /** Says why an attempt failed; one more each time, so that they can be counted. */
   async putFailure(shard: number, { code, message, hint }: ErrorData, key: DataKey | null): Promise<void> {
-    const name = this.#failureName(shard);
+    const name = `${this.#folder}${shard}-${randomBytes(8).toString('hex')}.failed`;
     await this.#storage.put(name, this.#seal(name, { code, message, hint }, key));
   }
 
-  /** Which parts are done, and when attempts at parts failed last. */
-  async look(): Promise<{ done: Set<number>; failed: Map<number, Date> }> {
+  /** Which parts are done, and which attempts at parts failed, the last one last. */
+  async look(): Promise<{ done: Set<number>; failed: FailedAttempt[] }> {
     const done = new Set<number>();
-    const failed = new Map<number, Date>();
+    const failed: (FailedAttempt & { modified: Date })[] = [];
     for await (const { name, modified } of this.#storage.list(this.#folder)) {
-      const [, shard = '', kind] = /^(\d{1,3})\.(done|failed)$/.exec(name.slice(this.#folder.length)) ?? [];
-      if (kind === 'done') done.add(Number(shard));
-      else if (kind === 'failed') failed.set(Number(shard), modified);
+      const match = /^(\d{1,3})(?:\.done|-[0-9a-f]{16}\.failed)$/.exec(name.slice(this.#folder.length));
+      if (match === null) continue;
+      const shard = Number(match[1]);
+      if (name.endsWith('.done')) done.add(shard);
+      else failed.push({ shard, name, modified });
     }
+    failed.sort((a, b) => a.modified.getTime() - b.modified.getTime());
     return { done, failed };
   }
 
@@ -288,9 +299,8 @@ export class ShardsFolder {
     return part;
   }
 
-  /** The error that an attempt told last; `undefined` when nothing can be told. */
-  async readFailure(shard: number): Promise<PgkeepError | undefined> {
-    const name = this.#failureName(shard);
+  /** The error that an attempt told; `undefined` when it cannot be read. */
+  async readFailure({ name }: FailedAttempt): Promise<PgkeepError | undefined> {
     const object = await unlessGone(this.#storage.get(name));
     const told = object && (await unlessGone(this.#open(name, object, failureShape)));
     return told === undefined ? undefined : errorFromData(told as ErrorData);
@@ -311,22 +321,8 @@ export class ShardsFolder {
     }
   }
 
-  /** Removes all there is. */
-  async remove(): Promise<void> {
-    const names: string[] = [];
-    for await (const { name } of this.#storage.list(this.#folder)) names.push(name);
-    // The plan first: who joins finds all of it, or nothing.
-    if (names.length > 0) await this.#storage.remove([this.#planName]);
-    await this.#storage.remove(names.filter(name => name !== this.#planName));
-    await this.#storage.removeFolder?.(this.#folder);
-  }
-
   #partName(shard: number): string {
     return `${this.#folder}${shard}.done`;
-  }
-
-  #failureName(shard: number): string {
-    return `${this.#folder}${shard}.failed`;
   }
 
   #pieceName(shard: number, attempt: string, piece: number): string {
@@ -360,9 +356,25 @@ export async function readJoin(storage: Storage, token: string): Promise<string 
   return object && (parseJson(name, object, joinShape) as { backup: string }).backup;
 }
 
-/** Has the token lead nowhere, unless it leads to another backup by now. */
-export async function removeJoin(storage: Storage, token: string, backup: string): Promise<void> {
-  if ((await unlessGone(readJoin(storage, token))) === backup) await storage.remove([joinName(token)]);
+/**
+ * Removes all that is there for the shards of a backup alone.
+ * @param token leads nowhere then, unless it leads to another backup by now.
+ */
+export async function removeShards(storage: Storage, backup: string, token?: string): Promise<void> {
+  if (token !== undefined && (await unlessGone(readJoin(storage, token))) === backup)
+    await storage.remove([joinName(token)]);
+  const folder = shardsFolder(backup);
+  const names: string[] = [];
+  for await (const { name } of storage.list(folder)) names.push(name);
+  // The plan first: who joins finds all of it, or nothing.
+  const plan = planName(backup);
+  if (names.length > 0) await storage.remove([plan]);
+  await storage.remove(names.filter(name => name !== plan));
+  await storage.removeFolder?.(folder);
+}
+
+function planName(backup: string): string {
+  return `${shardsFolder(backup)}plan`;
 }
 
 function digestOf(object: Buffer): string {

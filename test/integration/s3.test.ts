@@ -18,8 +18,9 @@ import {
 } from '../support/ceph-gateway.ts';
 import { expectSame, makeFaultDatabase } from '../support/fault-database.ts';
 import { type HttpFaults, s3Error, startHttpFaults } from '../support/http-faults.ts';
-import { runPgkeep, startPgkeep } from '../support/pgkeep-process.ts';
+import { type PgkeepProcess, runPgkeep, startPgkeep } from '../support/pgkeep-process.ts';
 import { psql, type Server, startServer } from '../support/postgres-server.ts';
+import { waitFor } from '../support/processes.ts';
 import { backUp, restoreInto, testKey } from '../support/round-trip.ts';
 
 let server: Server;
@@ -188,6 +189,36 @@ test('one table out of a hundred is restored by reading little more than what is
   expect(traffic.receivedBytes).toBeGreaterThan(wanted * 0.8);
   expect(traffic.receivedBytes).toBeLessThan(1.1 * wanted + 1024 * 1024);
   await server.dropDatabase('restored');
+});
+
+test('processes that meet in the bucket make one backup, and leave nothing for each other there, also after Ctrl-C', async () => {
+  const bucket = await ceph.makeBucket();
+  const env = { ...environment(bucket, ceph.owner), PGKEEP_PROGRAMS: server.binDir };
+  const start = (...words: string[]) => startPgkeep(['create', '--json', ...words], { env });
+  const tokenOf = async ({ out }: PgkeepProcess): Promise<string> =>
+    JSON.parse(await waitFor('the token', () => /^\{"type":"shards".*\}$/m.exec(out())?.[0])).join;
+  const left = async () => {
+    const storage = new S3Storage(`s3://${bucket}`, ceph.options());
+    const names = [];
+    for await (const { name } of storage.list('shards/')) names.push(name);
+    await storage.close();
+    return names;
+  };
+  const coordinator = start('--shards', '2');
+  const token = await tokenOf(coordinator);
+  const shards = ['1/2', '2/2'].map(shard => start('--shard', shard, '--join', token));
+  const ends = await Promise.all([...shards, coordinator].map(({ ended }) => ended));
+  expect(ends.map(({ exitCode, err }) => (exitCode === 0 ? '' : err))).toEqual(['', '', '']);
+  const rows = ends.slice(0, 2).map(({ out }) => JSON.parse(out).rows);
+  expect(Math.min(...rows)).toBeGreaterThan(0);
+  expect(await left()).toEqual([]);
+  await restoreAndCompare(`s3://${bucket}`, { storage: { s3: ceph.options() } });
+  const waiting = start('--shards', '1', '--join', 'night');
+  expect(await tokenOf(waiting)).toBe('night');
+  expect(await left()).toEqual([expect.stringMatching(/^shards\/backup-.*\/plan$/), 'shards/night.join']);
+  waiting.kill('SIGINT');
+  expect((await waiting.ended).exitCode).toBe(130);
+  expect(await left()).toEqual([]);
 });
 
 describe('a run goes on', () => {

@@ -10,7 +10,7 @@ import type { CreateBackupOptions, CreateBackupResult } from '../../src/operatio
 import { type JoinBackupOptions, joinBackup } from '../../src/operations/join-backup.ts';
 import { listBackups } from '../../src/operations/list-backups.ts';
 import { findBackup, Repository } from '../../src/repository/repository.ts';
-import { type ShardRange, ShardsFolder } from '../../src/repository/shards.ts';
+import { type ShardPart, type ShardRange, ShardsFolder } from '../../src/repository/shards.ts';
 import { openStorage } from '../../src/storage/open-storage.ts';
 import { storeChanged } from '../support/changed-backup.ts';
 import { runCli } from '../support/cli-io.ts';
@@ -281,13 +281,17 @@ test('the manifest takes secrets from a secret alone, and the settings of the st
   });
 });
 
-test('a shard that is killed is begun again, and uses what it had stored', async () => {
+test('a shard that is killed, or fails twice, is begun again, and uses what it had stored', async () => {
   await using folder = makeTempFolder('repository');
   const repository = folder.path;
   const { token, backup } = coordinate(repository, 2);
   const by = await token;
   const part = { shard: 1, shards: 2, join: by };
   await die({ options: { ...dying(repository), jobs: 1 }, part, name: 'segments/', when: 'after', nth: 2 });
+  for (const role of ['nobody', 'stranger']) {
+    const database = server.url('shop', role);
+    await expect(doPart(repository, { ...part, shard: 2 }, { database })).rejects.toThrow();
+  }
   const again = doPart(repository, part);
   const other = doPart(repository, { ...part, shard: 2 });
   expect((await again).reusedSegments).toBeGreaterThanOrEqual(2);
@@ -315,6 +319,30 @@ test('a shard that never comes ends the run with its number, and a shard that fa
   });
   expect(failing.warnings).toEqual([expect.stringMatching(/^shard 1 of 1 failed: .* permission denied/)]);
   await expectNothing(repository);
+});
+
+test('a shard that fails three times, while it connects or later, ends the run with what it failed with last', async () => {
+  await using folder = makeTempFolder('repository');
+  const repository = folder.path;
+  const { token, backup, warnings } = coordinate(repository, 2);
+  const part = { shard: 2, shards: 2, join: await token };
+  const attempts = ['postgres', 'postgres', 'postgres'].map(name => server.url(name));
+  attempts.push(
+    server.url('shop', 'stranger'),
+    server.url('shop', 'nobody_1'),
+    server.url('shop', 'nobody_2'),
+  );
+  for (const database of attempts) await expect(doPart(repository, part, { database })).rejects.toThrow();
+  await expect(backup).rejects.toMatchObject({
+    code: 'SHARD_FAILED',
+    message: expect.stringMatching(/^shard 2 of 2 failed 3 times, at last: .*"nobody_2" does not exist/),
+    context: { shards: ['2'] },
+  });
+  expect(warnings).toHaveLength(6);
+  // Of these there may have been any number: what is begun in the wrong place says nothing of the part.
+  expect(warnings.filter(text => text.includes('is not the database that'))).toHaveLength(3);
+  await expectNothing(repository);
+  expect(leftOf(repository)).toEqual([]);
 });
 
 test('a coordinator that is killed leaves no backup, and shards that wait for its token join its next attempt', async () => {
@@ -375,25 +403,39 @@ test('a shard that belongs elsewhere is told so, and disturbs nobody', async () 
   await expectNothing(repository);
 });
 
+/** What a shard tells instead. */
+interface Told {
+  ranges?: (ranges: ShardRange[]) => ShardRange[];
+  part?: Partial<ShardPart>;
+}
+
 describe('a shard that tells', () => {
-  test.each<[string, (ranges: ShardRange[]) => ShardRange[], RegExp]>([
-    ['of too little', ranges => ranges.slice(1), /^shard 1 of 1 left out 1 of its ranges/],
+  test.each<[string, Told, RegExp]>([
+    ['of too little', { ranges: all => all.slice(1) }, /^shard 1 of 1 left out 1 of its ranges/],
     [
       'of the same range twice, in the place of another',
-      ranges => [...ranges.slice(1), ...ranges.slice(1, 2)],
+      { ranges: all => [...all.slice(1), ...all.slice(1, 2)] },
       /^shard 1 of 1 told of range \d+ of "public"\."\w+", which it had told of before/,
     ],
     [
       'of what nobody asked for',
-      ranges => ranges.map(range => ({ ...range, range: range.range + 1000 })),
+      { ranges: all => all.map(range => ({ ...range, range: range.range + 1000 })) },
       /^shard 1 of 1 told of range 1\d\d\d of .* or is not its part/,
     ],
-  ])('%s makes no backup', async (_, change, message) => {
+    [
+      'of all, by another plan than the coordinator made',
+      { part: { plan: 'ab'.repeat(32) } },
+      /^shard 1 of 1 worked by another plan/,
+    ],
+  ])('%s makes no backup', async (_, told, message) => {
     await using folder = makeTempFolder('repository');
     const repository = folder.path;
-    const { putPiece } = ShardsFolder.prototype;
+    const { putPiece, putPart } = ShardsFolder.prototype;
     ShardsFolder.prototype.putPiece = function (this: ShardsFolder, attempt, piece, ranges, key) {
-      return putPiece.call(this, attempt, piece, change([...ranges]), key);
+      return putPiece.call(this, attempt, piece, told.ranges?.([...ranges]) ?? ranges, key);
+    };
+    ShardsFolder.prototype.putPart = function (this: ShardsFolder, part, key) {
+      return putPart.call(this, { ...part, ...told.part }, key);
     };
     try {
       const { token, backup } = coordinate(repository, 1, { tables: ['middle_*'] });
@@ -404,7 +446,7 @@ describe('a shard that tells', () => {
       });
       await expect(part).rejects.toMatchObject({ code: 'SHARDS_ENDED' });
     } finally {
-      ShardsFolder.prototype.putPiece = putPiece;
+      Object.assign(ShardsFolder.prototype, { putPiece, putPart });
     }
     expect(await listBackups({ repository })).toEqual([]);
   });

@@ -7,12 +7,12 @@ import { queryRows } from '../../postgres/client.ts';
 import { endWhenGone } from '../../postgres/server-watch.ts';
 import { isBackupId } from '../../repository/backup-id.ts';
 import type { RangeEntry, Slice } from '../../repository/manifest.ts';
-import type { Repository } from '../../repository/repository.ts';
 import {
+  type FailedAttempt,
   isJoinToken,
+  maxAttempts,
   maxShards,
   putJoin,
-  removeJoin,
   type ShardPart,
   type ShardRange,
   ShardsFolder,
@@ -71,7 +71,7 @@ export function requireShards(options: {
 
 /**
  * Publishes the plan, waits for the parts and takes them over.
- * @throws PgkeepError SHARD_MISSING naming the shard; BACKUP_INCOMPLETE when what they tell is not the plan's ranges, each
+ * @throws PgkeepError SHARD_MISSING, SHARD_FAILED naming the shard; BACKUP_INCOMPLETE when what they tell is not the plan's ranges, each
  * once; OBJECT_DAMAGED, OBJECT_MISSING.
  */
 export async function shareRows(options: ShareRowsOptions): Promise<SharedRows> {
@@ -109,16 +109,6 @@ export async function shareRows(options: ShareRowsOptions): Promise<SharedRows> 
   return takeParts(gathering);
 }
 
-/** Removes all that is there for the shards alone. */
-export async function removeShards(
-  repository: Repository,
-  backup: string,
-  join: string | undefined,
-): Promise<void> {
-  if (join !== undefined) await removeJoin(repository.storage, join, backup);
-  await new ShardsFolder(repository, backup).remove();
-}
-
 interface Gathering extends Omit<ShareRowsOptions, 'plan'> {
   folder: ShardsFolder;
   backup: string;
@@ -130,12 +120,12 @@ interface Gathering extends Omit<ShareRowsOptions, 'plan'> {
 }
 
 async function waitForParts(gathering: Gathering): Promise<void> {
-  const { folder, shards, timeoutMs, items, reading, onWarning } = gathering;
+  const { folder, shards, timeoutMs, items, reading } = gathering;
   const { plan, signal, onProgress } = reading;
   const missing = new Set(Array.from({ length: shards }, (_, index) => index + 1));
   const seenAt = new Map<number, number>();
   for (const shard of missing) seenAt.set(shard, Date.now());
-  const toldAt = new Map<number, number>();
+  const complaints = new Complaints(gathering);
   let doneBytes = 0;
   for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * pauseGrowth, longestPauseMs)) {
     throwIfAborted(signal);
@@ -151,17 +141,9 @@ async function waitForParts(gathering: Gathering): Promise<void> {
       onProgress(doneBytes, 0);
     }
     if (missing.size === 0) return;
-    for (const [shard, at] of failed) {
-      if (!missing.has(shard) || toldAt.get(shard) === at.getTime()) continue;
-      toldAt.set(shard, at.getTime());
-      const failure = await folder.readFailure(shard);
-      onWarning(
-        `shard ${shard} of ${shards} failed: ${failure?.message ?? 'it does not say why'}`,
-        `begin it again: pgkeep create --shard ${shard}/${shards}; what it stored is used again`,
-      );
-    }
+    for (const attempt of failed) if (missing.has(attempt.shard)) await complaints.hear(attempt);
     const late = [...missing].filter(shard => now - (seenAt.get(shard) ?? 0) > timeoutMs);
-    if (late.length > 0) throw await missingShard(gathering, late);
+    if (late.length > 0) throw missingShard(gathering, late, complaints);
     await sleep(pauseMs, undefined, { signal }).catch(() => undefined);
   }
 }
@@ -215,12 +197,59 @@ async function shardsAtWork({ monitor, backup, shards }: Gathering): Promise<Set
   return new Set(all.filter(shard => names.has(shardSessionName(backup, shard, shards))));
 }
 
-async function missingShard(
-  { folder, shards, timeoutMs }: Gathering,
+/** What attempts at parts failed with. */
+class Complaints {
+  readonly #gathering: Gathering;
+  readonly #heard = new Set<string>();
+  readonly #last = new Map<number, PgkeepError>();
+  /** Of each shard. */
+  readonly #failures = new Map<number, number>();
+
+  constructor(gathering: Gathering) {
+    this.#gathering = gathering;
+  }
+
+  /** The one of a shard that was told last. */
+  last(shard: number): PgkeepError | undefined {
+    return this.#last.get(shard);
+  }
+
+  /** Tells of a failure, once. @throws PgkeepError SHARD_FAILED when the shard has failed often enough. */
+  async hear(attempt: FailedAttempt): Promise<void> {
+    const { shard, name } = attempt;
+    if (this.#heard.has(name)) return;
+    this.#heard.add(name);
+    const { folder, shards, onWarning } = this.#gathering;
+    const failure = await folder.readFailure(attempt);
+    if (failure !== undefined) this.#last.set(shard, failure);
+    const why = failure?.message ?? 'it does not say why';
+    onWarning(
+      `shard ${shard} of ${shards} failed: ${why}`,
+      `begin it again: pgkeep create --shard ${shard}/${shards}; what it stored is used again`,
+    );
+    // One that was begun in the wrong place says nothing of this part.
+    if (failure?.code === 'SHARD_MISMATCH') return;
+    const failures = (this.#failures.get(shard) ?? 0) + 1;
+    this.#failures.set(shard, failures);
+    if (failures < maxAttempts) return;
+    throw new PgkeepError(
+      'SHARD_FAILED',
+      `shard ${shard} of ${shards} failed ${failures} times, at last: ${why}`,
+      {
+        hint: failure?.hint ?? 'see to it, and begin all of them anew: what was stored is used again',
+        context: { shards: [String(shard)] },
+      },
+    );
+  }
+}
+
+function missingShard(
+  { shards, timeoutMs }: Gathering,
   late: readonly number[],
-): Promise<PgkeepError> {
+  complaints: Complaints,
+): PgkeepError {
   const [first = 0] = late;
-  const failure = await folder.readFailure(first);
+  const failure = complaints.last(first);
   const which = late.length === 1 ? `shard ${first}` : `shards ${late.join(', ')}`;
   const seconds = Math.round(timeoutMs / 1000);
   return new PgkeepError(

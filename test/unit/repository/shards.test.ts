@@ -5,7 +5,7 @@ import {
   isJoinToken,
   putJoin,
   readJoin,
-  removeJoin,
+  removeShards,
   type ShardPart,
   type ShardPlan,
   type ShardRange,
@@ -113,16 +113,18 @@ describe.each([
     for (const slice of range.entry.slices) slice.key = key === null ? -1 : 0;
     const own = { ...part, keys: key === null ? [] : [key.id] };
     await folder.putPiece(part, 0, [range], key);
+    await folder.putFailure(2, { code: 'STORAGE_DENIED', message: 'refused' }, key);
     await folder.putFailure(2, { code: 'STORAGE_FULL', message: 'no space' }, key);
     await folder.putPart(own, key);
     await folder.putPart({ ...own, attempt: 'fedcba9876543210' }, key);
     const { done, failed } = await folder.look();
-    expect([[...done], [...failed.keys()]]).toEqual([[1], [2]]);
+    expect([[...done], failed.map(({ shard }) => shard)]).toEqual([[1], [2, 2]]);
     expect(await folder.readPart(1)).toEqual(own);
     expect(await toArray(folder.readRanges(own))).toEqual([[range]]);
-    expect((await folder.readFailure(2))?.message).toBe('no space');
-    expect(await folder.readFailure(1)).toBeUndefined();
-    await folder.remove();
+    const told = await Promise.all(failed.map(attempt => folder.readFailure(attempt)));
+    expect(told.map(error => error?.message).sort()).toEqual(['no space', 'refused']);
+    await removeShards(storage, backup);
+    for (const attempt of failed) expect(await folder.readFailure(attempt)).toBeUndefined();
     expect(await toArray(storage.list('shards/'))).toEqual([]);
   });
 });
@@ -165,9 +167,9 @@ test('a token leads to the backup it was last given for, and only that one’s e
   expect(await readJoin(storage, 'night')).toBeUndefined();
   await putJoin(storage, 'night', backup);
   await putJoin(storage, 'night', later);
-  await removeJoin(storage, 'night', backup);
+  await removeShards(storage, backup, 'night');
   expect(await readJoin(storage, 'night')).toBe(later);
-  await removeJoin(storage, 'night', later);
+  await removeShards(storage, later, 'night');
   expect(await readJoin(storage, 'night')).toBeUndefined();
   for (const token of ['night', backup, '7c9e6679-7425-40de-944b-e07fc1f90ae7', 'a.b_c'])
     expect(isJoinToken(token)).toBe(true);
