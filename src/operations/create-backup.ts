@@ -703,7 +703,6 @@ class Run {
     const read = tables.filter(
       relation => reasonWithoutRows(relation, { schemaOnly, isStandby }) === undefined,
     );
-    requireFit(read);
     const contexts = await this.#readContexts(this.#clients().leader, server.facts, read);
     const { parent } = earlier;
     const rangePagesOf = new Map(earlier.rangePages);
@@ -713,6 +712,7 @@ class Run {
     }
     const { encoding } = server.database;
     const plan = planCopies(read, encoding, server.facts.versionNumber, rangePagesOf, contexts);
+    requireFit(read, plan);
     const totalBytes = plan.tables.reduce((sum, table) => sum + table.sizeBytes, 0);
     const warning = await expectSpace(this.#storage, {
       database: server.database.name,

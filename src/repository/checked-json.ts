@@ -5,7 +5,7 @@ import { PgkeepError } from '../base/errors.ts';
 /** The longest path of JSON values inside each other; the format needs a dozen. */
 const maxDepth = 64;
 /** Once parsed, a value takes about ten bytes and an object fifty, however short their text was. */
-const maxCost = 6_000_000;
+export const maxJsonCost = 6_000_000;
 const costOfObject = 3;
 
 /** Looks at a value. @returns the path of the first thing that is not as it should be, or `undefined`. */
@@ -16,7 +16,7 @@ export type Shape = (value: unknown) => string | undefined;
  * @throws PgkeepError OBJECT_DAMAGED when it is no JSON, is of another shape, or is too deep or too manifold to be ours.
  */
 export function parseJson(name: string, text: Buffer, shape: Shape): unknown {
-  if (isTooMuch(text)) throw damaged(name, 'it is not JSON that pgkeep writes');
+  if (costOfJson(text) > maxJsonCost) throw damaged(name, 'it is not JSON that pgkeep writes');
   let value: unknown;
   try {
     value = JSON.parse(text.toString('utf8'));
@@ -36,8 +36,8 @@ function damaged(name: string, why: string): PgkeepError {
 const [quote, backslash, comma] = [0x22, 0x5c, 0x2c];
 const [openList, closeList, openObject, closeObject] = [0x5b, 0x5d, 0x7b, 0x7d];
 
-/** Whether parsing would take too much: counts brackets and commas outside strings. */
-function isTooMuch(text: Buffer): boolean {
+/** What parsing would take: counts brackets and commas outside strings. Infinite for text that is too deep. */
+export function costOfJson(text: Buffer): number {
   let depth = 0;
   let cost = 0;
   let isInString = false;
@@ -55,9 +55,11 @@ function isTooMuch(text: Buffer): boolean {
       cost += byte === openObject ? costOfObject : 1;
       depth++;
     }
-    if (depth > maxDepth || cost > maxCost) return true;
+    if (depth > maxDepth) return Number.POSITIVE_INFINITY;
+    // More need not be known.
+    if (cost > maxJsonCost) break;
   }
-  return false;
+  return cost;
 }
 
 export const isText: Shape = value => ok(typeof value === 'string');
