@@ -36,14 +36,7 @@ export function segmentIdIn(name: string): string | undefined {
   return /^segments\/[0-9a-f]{2}\/([0-9a-f]{64})$/.exec(name)?.[1];
 }
 
-/** Objects by which `pgkeep doctor` tries a storage; nothing reads them, and anybody may remove them. */
-export const probePrefix = 'doctor/';
-
-export function probeName(nowMs: number, random: string): string {
-  return `${probePrefix}${nowMs}-${random}.probe`;
-}
-
-/** Objects by which `pgkeep storage probe` tries a storage, each run in a folder of its own; nothing else reads them. */
+/** Objects by which `pgkeep storage probe` and doctor try a storage, each run in a folder of its own; nothing else reads them. */
 export const scratchPrefix = 'probe/';
 
 export function scratchFolder(nowMs: number, random: string): string {

@@ -1,11 +1,18 @@
 // `pgkeep doctor` against what it is to find: real servers, poolers, roles and storages that lack something.
 
-import { chmodSync, mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type CheckSetupOptions, checkSetup } from '../../src/operations/check-setup.ts';
-import { probeName } from '../../src/repository/layout.ts';
 import { startPgbouncer } from '../support/pgbouncer.ts';
 import { psql, type Server, startServer, startStandby, waitForReplay } from '../support/postgres-server.ts';
 import { backUp, testKey } from '../support/round-trip.ts';
@@ -84,19 +91,20 @@ test('where everything is in order, only the first backup is missing, and then n
   expect(Object.values(after).filter(({ status }) => status !== 'ok')).toEqual([]);
   expect(after['newest-backup']?.message).toContain(id);
   // Of what it tried the storage with nothing is left.
-  expect(readdirSync(join(repository, 'doctor'))).toEqual([]);
+  expect(existsSync(join(repository, 'probe'))).toBe(false);
 });
 
 test('what an earlier doctor left when it was killed is removed once it is a day old', async () => {
   const repository = join(folder.path, 'probes');
+  const probes = join(repository, 'probe');
+  const [old, young] = ['1-00000000', '2-11111111'];
+  for (const name of [old, young]) {
+    mkdirSync(join(probes, name), { recursive: true });
+    writeFileSync(join(probes, name, 'first'), 'probe');
+  }
+  utimesSync(join(probes, old, 'first'), 1, 1);
   await check({ repository });
-  const put = (name: string) => writeFileSync(join(repository, name), 'probe');
-  const [old, young] = [probeName(1, '00000000'), probeName(2, '11111111')];
-  put(old);
-  put(young);
-  utimesSync(join(repository, old), 1, 1);
-  await check({ repository });
-  expect(readdirSync(join(repository, 'doctor'))).toEqual([young.replace('doctor/', '')]);
+  expect(readdirSync(probes)).toEqual([young]);
 });
 
 describe('without a database', () => {

@@ -41,7 +41,7 @@ test('a folder: all is well, of the probe nothing is left, and what others have 
     'metadata/backup-1642684800000-a1b2c3d4.json',
     'probe/1642684800000-0123abcd/young',
     'probe/notes.txt',
-    'doctor/1642684800000-0123abcd.probe',
+    'other/1642684800000-0123abcd/first',
   ];
   for (const name of kept) write(folder.path, name, name.endsWith('young') ? 0.5 : 30);
   const before = everythingIn(folder.path);

@@ -1,13 +1,12 @@
 // Checks of the repository and the storage below it: there, of a known format, opened by the key, writable, with room.
-import { randomBytes } from 'node:crypto';
-import { PgkeepError } from '../../base/errors.ts';
-import { formatBytes, formatDuration } from '../../base/units.ts';
+import { formatBytes, formatDuration, formatQuantity } from '../../base/units.ts';
 import { parseKey } from '../../crypto/key.ts';
-import { probeName, probePrefix } from '../../repository/layout.ts';
 import { inspectRepository, Repository, readAllMetadata } from '../../repository/repository.ts';
 import { chooseLatest } from '../../repository/series.ts';
 import type { Storage } from '../../storage/storage.ts';
-import { type Checklist, checkClock, clockSkewMs, within } from '../checklist.ts';
+import { Checklist, within } from '../checklist.ts';
+import { checkRights } from '../probe-storage/rights.ts';
+import { removeScratch, Scratch } from '../probe-storage/scratch.ts';
 import type { DatabaseFound } from './database.ts';
 
 export interface RepositoryCheckOptions {
@@ -22,8 +21,8 @@ export interface RepositoryCheckOptions {
 
 /** For each call of the storage. */
 const storageTimeoutMs = 30_000;
-/** What a doctor that was killed left behind is removed by a later one. */
-const staleProbeMs = 24 * 3_600_000;
+/** For all that is tried by objects. */
+const rightsTimeoutMs = 60_000;
 const maxBackupAgeMs = 48 * 3_600_000;
 const seeRepository = 'check what --repository (BACKUP_STORAGE_PATH) names, and its permissions';
 const minFreeBytes = 64 * 1024 * 1024;
@@ -112,64 +111,51 @@ function checkNewKey(list: Checklist, key: string | undefined, encryption: boole
   }
 }
 
-/** Writes, reads, lists and removes an object of its own. */
+/** Writes, reads, lists and removes objects of its own, as `pgkeep storage probe` does before it looks closer. */
 async function checkStorage(list: Checklist, storage: Storage): Promise<void> {
-  const name = probeName(Date.now(), randomBytes(4).toString('hex'));
-  let step = 'writing';
-  const run = <T>(what: string, promise: Promise<T>): Promise<T> => {
-    step = what;
-    return within(storageTimeoutMs, `${what} to the storage`, promise);
-  };
+  const scratch = new Scratch(storage, false);
+  const tried = new Checklist();
+  const begunAt = Date.now();
+  let stale: readonly string[] = [];
   try {
-    const bytes = randomBytes(1024);
-    const before = Date.now();
-    await run('writing', storage.put(name, bytes, { ifAbsent: true }));
-    const after = Date.now();
-    if (!bytes.equals(await run('reading', storage.get(name))))
-      throw new PgkeepError('OBJECT_DAMAGED', `${name} was read with other contents than were written`);
-    const { modified, stale } = await run('listing', listProbes(storage, name));
-    const isRemoved = await run('removing', removeProbes(storage, name, stale));
-    const duration = formatDuration(Date.now() - before);
-    if (isRemoved) {
-      list.ok('storage', `an object was written, read, listed and removed in ${duration}`);
-    } else {
-      list.warn(
-        'storage',
-        `an object was written, read and listed in ${duration}, and may not be removed: ${name} stays`,
-        'nothing for whoever only takes backups; run pgkeep cleanup as a user who may remove objects',
-      );
-    }
-    // Some storages tell whole seconds.
-    const skew = clockSkewMs(modified.getTime(), before - 1000, after);
-    checkClock(list, 'storage-clock', 'the storage', skew);
+    ({ stale } = await within(rightsTimeoutMs, 'trying the storage', checkRights(tried, scratch)));
   } catch (error) {
-    list.failWith('storage', error, seeRepository);
-    list.skip(['storage-clock'], `${step} failed`);
-    await within(storageTimeoutMs, 'removing', storage.remove([name])).catch(() => undefined);
+    tried.failWith('reachable', error, seeRepository);
   }
+  const duration = formatDuration(Date.now() - begunAt);
+  const left = await removeProbes(scratch, stale);
+  const { checks } = tried;
+  const failure = checks.find(({ status }) => status === 'failure');
+  if (failure !== undefined) list.fail('storage', failure.message, failure.remedy ?? seeRepository);
+  else if (left.length > 0) {
+    const stay = `${left.length === 1 ? 'stays' : 'stay'} below ${scratch.folder}`;
+    list.warn(
+      'storage',
+      `objects were written, read and listed in ${duration}, and may not be removed: ${formatQuantity(left.length, 'object')} ${stay}`,
+      'nothing for whoever only takes backups; run pgkeep cleanup as a user who may remove objects',
+    );
+  } else list.ok('storage', `objects were written, read, listed and removed in ${duration}`);
+  const clock = checks.find(({ name }) => name === 'clock');
+  if (clock === undefined) list.skip(['storage-clock'], 'the storage could not be reached');
+  else list.checks.push({ ...clock, name: 'storage-clock' });
 }
 
-/** @returns `false` when nothing may be removed, which keeps a stolen key from destroying backups. */
-async function removeProbes(storage: Storage, name: string, stale: readonly string[]): Promise<boolean> {
+/** What this one stored, and what earlier ones left when they were killed. @returns the names of what cannot be removed. */
+async function removeProbes(
+  { storage, folder, tried }: Scratch,
+  stale: readonly string[],
+): Promise<readonly string[]> {
+  const remove = (from: string, names: readonly string[]) =>
+    within(storageTimeoutMs, 'removing', removeScratch(storage, from, names, false));
+  if (tried.length === 0) return [];
   try {
-    await storage.remove([name, ...stale]);
-  } catch (error) {
-    if (error instanceof PgkeepError && error.code === 'STORAGE_DENIED') return false;
-    throw error;
+    const { names } = await remove(folder, tried);
+    for (const old of names.length === 0 ? stale : []) await remove(old, []);
+    return names;
+  } catch {
+    // No answer in time.
+    return tried;
   }
-  if ((await storage.stat(name)) !== undefined)
-    throw new PgkeepError('STORAGE_DENIED', `${name} is still there after it was removed`);
-  return true;
-}
-
-async function listProbes(storage: Storage, name: string): Promise<{ modified: Date; stale: string[] }> {
-  const probes = [];
-  for await (const object of storage.list(probePrefix)) probes.push(object);
-  const own = probes.find(object => object.name === name);
-  if (own === undefined)
-    throw new PgkeepError('STORAGE_UNREACHABLE', `${name} was written, but is not in the listing`);
-  const stale = probes.filter(({ modified }) => own.modified.getTime() - modified.getTime() > staleProbeMs);
-  return { modified: own.modified, stale: stale.map(object => object.name) };
 }
 
 export async function checkFreeSpace(
