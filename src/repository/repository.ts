@@ -58,16 +58,6 @@ export interface DamagedMetadata {
 }
 
 /**
- * The metadata of every backup, newest first. Needs no key.
- * @throws PgkeepError REPOSITORY_NOT_FOUND, OBJECT_DAMAGED for a metadata object that does not parse.
- */
-export async function listMetadata(storage: Storage): Promise<BackupMetadata[]> {
-  const { backups, damaged } = await readAllMetadata(storage);
-  if (damaged[0] !== undefined) throw damaged[0].error;
-  return backups;
-}
-
-/**
  * The metadata of every backup, and which of them are damaged; each newest first. Needs no key.
  * @throws PgkeepError REPOSITORY_NOT_FOUND, STORAGE_UNREACHABLE.
  */

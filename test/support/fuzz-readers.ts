@@ -27,7 +27,7 @@ import {
   type TableEntry,
 } from '../../src/repository/manifest.ts';
 import { type BackupMetadata, parseMetadata } from '../../src/repository/metadata.ts';
-import { inspectRepository, listMetadata, Repository } from '../../src/repository/repository.ts';
+import { findBackup, inspectRepository, Repository } from '../../src/repository/repository.ts';
 import { SegmentStore } from '../../src/repository/segment-store.ts';
 import { parseVerification, type VerificationRecord } from '../../src/repository/verification.ts';
 import { storeSample } from '../unit/repository/sample-backup.ts';
@@ -142,7 +142,7 @@ async function readers(keyText: string | null): Promise<Reader[]> {
       },
       bombs,
     ),
-    await object(metadataName(metadata.id), json, () => listMetadata(storage), bombs),
+    await object(metadataName(metadata.id), json, () => findBackup(storage, metadata.id), bombs),
     ...(key === null
       ? []
       : [await object(keyName(key.id), json, async () => (await open()).dataKey(key.id), bombs)]),

@@ -9,7 +9,6 @@ import { descriptorName, keyName, manifestName, metadataName } from '../../../sr
 import {
   findBackup,
   inspectRepository,
-  listMetadata,
   Repository,
   readAllMetadata,
 } from '../../../src/repository/repository.ts';
@@ -120,7 +119,7 @@ describe('making and opening', () => {
     const missing = { code: 'REPOSITORY_NOT_FOUND', message: expect.stringContaining(storage.location) };
     expect(await inspectRepository(storage)).toBeUndefined();
     await expect(Repository.open(storage, key)).rejects.toMatchObject(missing);
-    await expect(listMetadata(storage)).rejects.toMatchObject(missing);
+    await expect(readAllMetadata(storage)).rejects.toMatchObject(missing);
     await expect(findBackup(storage, 'latest')).rejects.toMatchObject(missing);
     await expect(findBackup(storage, 'backup-1642684800000-a1b2c3d4')).rejects.toMatchObject(missing);
   });
@@ -151,7 +150,7 @@ describe('a descriptor', () => {
     change(descriptorName, bytes => Buffer.from(edit(String(bytes))));
     const damaged = { code: 'OBJECT_DAMAGED', message: expect.stringContaining(descriptorName) };
     await expect(Repository.open(storage, key)).rejects.toMatchObject(damaged);
-    await expect(listMetadata(storage)).rejects.toMatchObject(damaged);
+    await expect(readAllMetadata(storage)).rejects.toMatchObject(damaged);
   });
 
   test.each([
@@ -191,7 +190,7 @@ describe('a descriptor', () => {
     await expect(Repository.open(storage, key)).rejects.toMatchObject(refusal);
     await expect(Repository.create(storage, key)).rejects.toMatchObject(refusal);
     await expect(inspectRepository(storage)).rejects.toMatchObject(refusal);
-    await expect(listMetadata(storage)).rejects.toMatchObject(refusal);
+    await expect(readAllMetadata(storage)).rejects.toMatchObject(refusal);
   });
 
   test('whose recipients are all of an unknown kind asks for a newer version', async () => {
@@ -437,14 +436,19 @@ describe('finding backups', () => {
       made.push((await storeSample(repository, { takenAt: day(n) })).metadata.id);
     await repository.writeManifest(sampleManifest(repository), await repository.newDataKey());
     const [second, last, first, third] = made;
-    expect((await listMetadata(storage)).map(({ id }) => id)).toEqual([last, third, second, first]);
+    expect((await readAllMetadata(storage)).backups.map(({ id }) => id)).toEqual([
+      last,
+      third,
+      second,
+      first,
+    ]);
     expect((await findBackup(storage, 'latest')).id).toBe(last);
   });
 
   test('lists more than it reads at once', async () => {
     const repository = await Repository.create(storage, null);
     for (let n = 1; n <= 40; n++) await storeSample(repository, { takenAt: day(n) });
-    const found = await listMetadata(storage);
+    const { backups: found } = await readAllMetadata(storage);
     expect(found).toHaveLength(40);
     expect(found.map(({ timestamp }) => timestamp)).toEqual(
       found
@@ -484,7 +488,7 @@ describe('finding backups', () => {
 
   test('an empty repository has no latest', async () => {
     await Repository.create(storage, key);
-    expect(await listMetadata(storage)).toEqual([]);
+    expect(await readAllMetadata(storage)).toEqual({ backups: [], damaged: [] });
     await expect(findBackup(storage, 'latest')).rejects.toMatchObject({ code: 'BACKUP_NOT_FOUND' });
   });
 
@@ -506,7 +510,10 @@ describe('finding backups', () => {
     change(metadataName(metadata.id), edit);
     const damaged = { code: 'OBJECT_DAMAGED', message: expect.stringContaining(metadataName(metadata.id)) };
     await expect(findBackup(storage, metadata.id)).rejects.toMatchObject(damaged);
-    await expect(listMetadata(storage)).rejects.toMatchObject(damaged);
+    expect(await readAllMetadata(storage)).toMatchObject({
+      backups: [],
+      damaged: [{ id: metadata.id, error: damaged }],
+    });
   });
 
   describe('with one whose metadata are damaged', () => {
@@ -566,7 +573,7 @@ describe('finding backups', () => {
       `metadata/${metadata.id}.json.bak`,
     ])
       await storage.put(name, Buffer.from('not ours'));
-    expect((await listMetadata(storage)).map(({ id }) => id)).toEqual([metadata.id]);
+    expect((await readAllMetadata(storage)).backups.map(({ id }) => id)).toEqual([metadata.id]);
   });
 });
 
