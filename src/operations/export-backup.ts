@@ -9,6 +9,7 @@ import { findPgRestore, type Program } from '../postgres/programs.ts';
 import { type Environment, localEnvironment } from '../postgres/target.ts';
 import type { Manifest, TableEntry } from '../repository/manifest.ts';
 import { findBackup, Repository } from '../repository/repository.ts';
+import { SegmentIds } from '../repository/segment-ids.ts';
 import { openStorageToRead } from '../storage/open-storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
 import { type RunOptions, Teller } from './events.ts';
@@ -19,7 +20,7 @@ import { ArchiveFile, type PrintOptions } from './restore/archive-file.ts';
 import { wholeTableTask } from './restore/load-plan.ts';
 import { SegmentReader } from './restore/segment-reader.ts';
 import { missingSchemas, restorableEntries, selectParts } from './restore/select-parts.ts';
-import { readRanges } from './table-index.ts';
+import { packRanges } from './table-index.ts';
 
 export interface ExportBackupOptions extends RunOptions {
   repository: string;
@@ -230,7 +231,7 @@ class Export {
     let rows = 0;
     for (const [index, table] of tables.entries()) {
       if (table.rows === 0) continue;
-      const ranges = await readRanges(repository, manifest, table);
+      const ranges = await packRanges(repository, manifest, table, new SegmentIds());
       const task = wholeTableTask(index, table, ranges, manifest.database.encoding);
       await this.#output.write(
         `${comment(`${formatQuantity(table.rows, 'row')} of ${table.schema}.${table.name}`)}\n`,

@@ -36,7 +36,7 @@ import { missingSchemas, restorableEntries, selectParts } from './restore/select
 import { TargetDatabase } from './restore/target-database.ts';
 import { lockTarget } from './restore/target-lock.ts';
 import { markSchema, type RestoreChoices } from './restore/unfinished-restore.ts';
-import { packRanges, readRanges } from './table-index.ts';
+import { packRanges } from './table-index.ts';
 
 export interface RestoreBackupOptions extends RunOptions {
   repository: string;
@@ -430,15 +430,10 @@ class Restore {
     this.#teller.emit({ type: 'phase', phase: 'data', detail: `${tables.length} tables` });
     await using archive = await this.#writeArchive(source);
     const tasks = [];
+    const ids = new SegmentIds();
     for (const [index, table] of tables.entries()) {
-      tasks.push(
-        wholeTableTask(
-          index,
-          table,
-          await readRanges(repository, manifest, table),
-          manifest.database.encoding,
-        ),
-      );
+      const ranges = await packRanges(repository, manifest, table, ids);
+      tasks.push(wholeTableTask(index, table, ranges, manifest.database.encoding));
     }
     const totalBytes = sum(tables, table => table.bytes);
     const lock = await lockTarget(this.#target, this.#signal);

@@ -1,6 +1,6 @@
 // The rows of page ranges as text: of a range's lines those that are not gone.
 import { PgkeepError } from '../base/errors.ts';
-import type { RangeEntry } from '../repository/manifest.ts';
+import type { RangeEntry, Slice } from '../repository/manifest.ts';
 import { type NumberRun, readNumberList } from '../repository/number-list.ts';
 import type { SegmentReader } from './restore/segment-reader.ts';
 
@@ -9,14 +9,16 @@ const lineFeed = 0x0a;
 const largeBytes = 8 * 1024;
 const gatheredBytes = 64 * 1024;
 
-/** Neighbouring ranges of a table, with what is needed to read their rows. */
+/** Neighbouring ranges of a table, with what is needed to read their rows. For another thread they must be an array. */
 export interface RowText {
   /** For messages. */
   table: string;
   /** Index of the first one in the table. */
   first: number;
-  ranges: Pick<RangeEntry, 'rows' | 'slices' | 'gone'>[];
+  ranges: Iterable<TextRange>;
 }
+
+export type TextRange = Pick<RangeEntry, 'rows' | 'slices' | 'gone'>;
 
 export function rowTextOf(table: string, ranges: readonly RangeEntry[], first: number): RowText {
   return {
@@ -35,13 +37,14 @@ export async function* readRows(
   reader: SegmentReader,
   { table, first, ranges }: RowText,
 ): AsyncGenerator<Buffer, void> {
-  // A range of which all is gone need not be read.
-  const withRows = [...ranges.entries()].filter(([, { rows }]) => rows > 0);
-  const texts = reader.read(withRows.flatMap(([, { slices }]) => slices));
-  const lists = reader.read(withRows.flatMap(([, { gone = [] }]) => gone));
-  for (const [index, { rows, slices, gone }] of withRows) {
+  const texts = reader.read(slicesWithRows(ranges, ({ slices }) => slices));
+  const lists = reader.read(slicesWithRows(ranges, ({ gone = [] }) => gone));
+  let index = first - 1;
+  for (const { rows, slices, gone } of ranges) {
+    index++;
+    if (rows === 0) continue;
     const remaining =
-      gone && new RemainingLines(`range ${first + index} of ${table}`, rows, await join(lists, gone.length));
+      gone && new RemainingLines(`range ${index} of ${table}`, rows, await join(lists, gone.length));
     for (let left = slices.length; left > 0; left--) {
       const piece = await next(texts);
       if (remaining === undefined) yield piece;
@@ -49,6 +52,14 @@ export async function* readRows(
     }
     remaining?.end();
   }
+}
+
+/** A range of which all is gone need not be read. */
+function* slicesWithRows(
+  ranges: Iterable<TextRange>,
+  choose: (range: TextRange) => readonly Slice[],
+): Iterable<Slice> {
+  for (const range of ranges) if (range.rows > 0) yield* choose(range);
 }
 
 /** The lines of one range without those that are gone. */

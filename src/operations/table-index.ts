@@ -5,7 +5,6 @@ import {
   inlineRanges,
   inlineSlices,
   type Manifest,
-  type RangeEntry,
   type Ranges,
   type SegmentRef,
   slicesOf,
@@ -18,18 +17,7 @@ import type { SegmentIds } from '../repository/segment-ids.ts';
 import type { SegmentStore } from '../repository/segment-store.ts';
 import { rangesOf } from '../repository/table-ranges.ts';
 
-/** As objects, for few. @throws PgkeepError OBJECT_MISSING, OBJECT_DAMAGED. */
-export async function readRanges(
-  repository: Repository,
-  manifest: Pick<Manifest, 'keys'>,
-  table: TableEntry,
-): Promise<RangeEntry[]> {
-  const ranges: RangeEntry[] = [];
-  for await (const range of rangesOf(repository, manifest, table)) ranges.push(range);
-  return ranges;
-}
-
-/** Packed, for any number of them. @param ids as of {@link RangeList}. @throws PgkeepError OBJECT_MISSING, OBJECT_DAMAGED. */
+/** Packed. @param ids as of {@link RangeList}. @throws PgkeepError OBJECT_MISSING, OBJECT_DAMAGED. */
 export async function packRanges(
   repository: Repository,
   manifest: Pick<Manifest, 'keys'>,

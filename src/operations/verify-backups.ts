@@ -24,7 +24,6 @@ import {
   type RangeEntry,
   type Ranges,
   type SegmentRef,
-  type Slice,
   slicesOf,
   type TableEntry,
 } from '../repository/manifest.ts';
@@ -58,8 +57,7 @@ import { packRanges } from './table-index.ts';
 import { Findings, type VerificationProblem } from './verify/findings.ts';
 import { checkContents } from './verify/range-contents.ts';
 import { chooseSample } from './verify/sample.ts';
-import { SegmentChecks, sliceKey, type WantedSegment } from './verify/segment-checks.ts';
-import type { SlicePlace } from './verify/segment-worker.ts';
+import { SegmentChecks } from './verify/segment-checks.ts';
 import { verifyByRestore } from './verify/verify-by-restore.ts';
 
 export interface VerifyBackupsOptions extends RunOptions {
@@ -142,13 +140,6 @@ interface KnownIndex {
   keys: readonly string[];
 }
 
-/** What a segment is expected to be. */
-interface Expected extends WantedSegment {
-  storedBytes: number;
-  slices: Map<number, SlicePlace>;
-  lists: Map<number, SlicePlace>;
-}
-
 const defaultJobs = 2;
 /** Up to so many objects are looked at one by one; for more it is quicker to list all. */
 const maxStats = 500;
@@ -215,7 +206,7 @@ class Verification {
     const repository = await Repository.open(this.#storage, this.#options.encryptionKey);
     await this.#tellOfOrphans(ids);
     const { signal, jobs = defaultJobs } = this.#options;
-    const checks = new SegmentChecks(repository, jobs, signal);
+    const checks = new SegmentChecks(repository, this.#ids, jobs, signal);
     const backups: VerificationResult[] = [];
     const damaged = new Set<string>();
     // The oldest first: later ones name parts of the segments that it names, which are thus counted when they are read.
@@ -491,8 +482,8 @@ class Verification {
   async #checkSizes(named: Named, checks: SegmentChecks): Promise<void> {
     const changed = await this.#findChanged(named.unseen, checks);
     if (changed.size === 0) return;
-    const expected = await this.#expectations(named, id => changed.has(id));
-    await checks.check([...expected.values()], () => undefined);
+    const places = await this.#want(named, checks, id => changed.has(id));
+    await checks.check(places, () => undefined);
   }
 
   /** Notes what is missing. @returns the ids of those that do not have their size. */
@@ -519,57 +510,58 @@ class Verification {
     return sizes;
   }
 
-  /** What is expected of the segments that are wanted, by id; those of table indexes have been read by then. */
-  async #expectations(
+  /** Has those that are wanted checked, by their places; the segments of table indexes have been read by then. */
+  async #want(
     { manifest, tables }: Named,
+    checks: SegmentChecks,
     isWanted: (id: string) => boolean,
-  ): Promise<Map<string, Expected>> {
-    const expected = new Map<string, Expected>();
-    const part = (slice: Slice, as: 'slices' | 'lists') => {
-      if (isWanted(slice.id)) expectPart(expected, slice, as);
-    };
-    for (const ref of manifest.archive.segments) if (isWanted(ref.id)) expect(expected, ref);
+  ): Promise<Set<number>> {
+    const places = new Set<number>();
+    for (const ref of manifest.archive.segments) if (isWanted(ref.id)) places.add(checks.want(ref));
     for (const { ranges = [] } of tables) {
       for await (const { slices, ctids = [], gone = [] } of ranges) {
-        for (const slice of slices) part(slice, 'slices');
-        for (const slice of [...ctids, ...gone]) part(slice, 'lists');
+        for (const slice of slices) if (isWanted(slice.id)) places.add(checks.wantPart(slice, 'text'));
+        for (const slice of [...ctids, ...gone])
+          if (isWanted(slice.id)) places.add(checks.wantPart(slice, 'lists'));
       }
     }
-    return expected;
+    return places;
   }
 
   /** Reads the archive through pg_restore and all other segments, or a sample of them. */
   async #checkData(named: Named, checks: SegmentChecks, findings: Findings): Promise<Sample | null> {
     const { sample } = this.#options;
-    const all = [...(await this.#expectations(named, () => true)).values()];
-    let wanted = all;
-    if (sample !== undefined) {
-      const chosen = chooseSample(
-        all.map(({ id }) => id),
-        sample,
-        this.#seed,
-      );
-      wanted = all.filter(({ id }) => chosen.has(id));
-    }
+    const sizes = new SegmentIdMap();
+    if (sample !== undefined) await this.#noteSizes(named, sizes);
+    const isChosen = sample === undefined ? () => true : chooseSample(sizes.keys(), sample, this.#seed);
     this.#teller.emit({ type: 'phase', phase: 'read', detail: named.manifest.backup });
     await this.#checkArchive(named.manifest, checks, findings);
-    const todo = wanted.filter(segment => checks.lacks(segment));
-    const totalBytes = sum(todo, segment => segment.plainBytes);
+    const places = await this.#want(named, checks, isChosen);
+    let totalBytes = 0;
+    for (const place of places) if (checks.lacks(place)) totalBytes += checks.wantedBytes(place);
     let doneBytes = 0;
-    await checks.check(todo, plainBytes => {
+    await checks.check(places, plainBytes => {
       doneBytes += plainBytes;
       this.#teller.emit({ type: 'progress', doneBytes, totalBytes, rows: 0 });
     });
     if (sample === undefined) return null;
     const unread = new SegmentIdMap();
-    for (const { id, storedBytes } of all) if (!checks.isRead(id)) unread.set(id, storedBytes);
+    for (const id of sizes.keys()) if (!checks.isRead(id)) unread.set(id, sizes.get(id) ?? 0);
     const changed = await this.#findChanged(unread, checks);
-    await checks.check(
-      all.filter(({ id }) => changed.has(id)),
-      () => undefined,
-    );
+    await checks.check(await this.#want(named, checks, id => changed.has(id)), () => undefined);
+    let segments = 0;
+    for (const id of sizes.keys()) if (checks.isRead(id)) segments++;
     const percent = Number((sample * 100).toPrecision(6));
-    return { percent, segments: all.filter(({ id }) => checks.isRead(id)).length, ofSegments: all.length };
+    return { percent, segments, ofSegments: sizes.size };
+  }
+
+  /** Of all segments of rows and of the archive, as the backup names them first. */
+  async #noteSizes({ manifest, tables }: Named, sizes: SegmentIdMap): Promise<void> {
+    const note = ({ id, storedBytes }: SegmentRef) => {
+      if (!sizes.has(id)) sizes.set(id, storedBytes);
+    };
+    manifest.archive.segments.forEach(note);
+    for (const { ranges = [] } of tables) for await (const range of ranges) slicesOf(range).forEach(note);
   }
 
   /** Has pg_restore read the archive as a restore would; of a sample, its table of contents. */
@@ -774,34 +766,15 @@ function aboutHowMany({ archive, tables }: Manifest): number {
   return archive.segments.length + sum(slices, count => count);
 }
 
-/** Of segments that hold no such parts, as most do: never added to. */
-const noPlaces = new Map<number, SlicePlace>();
-
-function expect(expected: Map<string, Expected>, { id, plainBytes, storedBytes }: SegmentRef): Expected {
-  let segment = expected.get(id);
-  if (segment === undefined) {
-    segment = { id, plainBytes, storedBytes, slices: noPlaces, lists: noPlaces };
-    expected.set(id, segment);
-  }
-  return segment;
-}
-
-function expectPart(expected: Map<string, Expected>, slice: Slice, as: 'slices' | 'lists'): void {
-  const { offset, bytes } = slice;
-  const segment = expect(expected, slice);
-  if (segment[as] === noPlaces) segment[as] = new Map();
-  segment[as].set(sliceKey(slice), { offset, bytes });
-}
-
 function sizeProblem(
   ref: SegmentRef,
   checks: SegmentChecks,
   findings: Findings,
 ): VerificationProblem | undefined {
-  const good = checks.good(ref.id);
-  if (good === undefined || good.plainBytes === ref.plainBytes) return undefined;
+  const plainBytes = checks.readBytes(ref.id);
+  if (plainBytes === undefined || plainBytes === ref.plainBytes) return undefined;
   const name = segmentName(ref.id);
-  const message = `${name} holds ${good.plainBytes} bytes where the manifest says ${ref.plainBytes}`;
+  const message = `${name} holds ${plainBytes} bytes where the manifest says ${ref.plainBytes}`;
   return findings.add({ code: 'CONTENT_MISMATCH', message }, name);
 }
 

@@ -1,6 +1,7 @@
 // Segment ids that may be millions, numbered in the order in which they come: about forty bytes each, where a Map of
 // strings takes several times as much, on the heap.
 import { randomBytes } from 'node:crypto';
+import { mixBits } from '../base/mix-bits.ts';
 
 const idBytes = 32;
 const idWords = idBytes / Uint32Array.BYTES_PER_ELEMENT;
@@ -69,7 +70,7 @@ export class SegmentIds {
 
   #slotOf(words: Uint32Array, start: number): number {
     let hash = this.#seed;
-    for (let at = start; at < start + idWords; at++) hash = mixed(hash ^ (words[at] ?? 0));
+    for (let at = start; at < start + idWords; at++) hash = mixBits(hash ^ (words[at] ?? 0));
     const mask = this.#slots.length - 1;
     let slot = hash & mask;
     for (;;) {
@@ -98,11 +99,4 @@ export class SegmentIds {
 function newBlock(ids: number): Block {
   const words = new Uint32Array(ids * idWords);
   return { bytes: Buffer.from(words.buffer), words };
-}
-
-/** Every bit of 32 decides about every other: the finalizer of MurmurHash3. */
-function mixed(bits: number): number {
-  let hash = Math.imul(bits ^ (bits >>> 16), 0x85ebca6b);
-  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
-  return hash ^ (hash >>> 16);
 }

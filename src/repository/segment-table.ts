@@ -1,4 +1,5 @@
 // What a run knows of segments that may be millions: about a hundred bytes each.
+import { fillZeros } from '../base/fill-zeros.ts';
 import type { SegmentIds } from './segment-ids.ts';
 
 /** A segment of the repository, with the id of its data key instead of an index. */
@@ -48,17 +49,16 @@ export class SegmentTable {
   set(id: string, state: State, segment: KnownSegment): void {
     const { keyId, plainBytes, storedBytes, isNew, lockedUntil } = segment;
     const place = this.#ids.add(id);
-    // In order, as an array with holes takes several times as much.
-    fill(this.#flags, place);
-    fill(this.#keys, place);
-    fill(this.#plainBytes, place);
-    fill(this.#storedBytes, place);
+    fillZeros(this.#flags, place);
+    fillZeros(this.#keys, place);
+    fillZeros(this.#plainBytes, place);
+    fillZeros(this.#storedBytes, place);
     this.#flags[place] = flags[state] | (isNew ? flags.new : 0);
     this.#keys[place] = this.#keyNumber(keyId);
     this.#plainBytes[place] = plainBytes;
     this.#storedBytes[place] = storedBytes;
     if (lockedUntil === undefined && place >= this.#lockedUntil.length) return;
-    fill(this.#lockedUntil, place);
+    fillZeros(this.#lockedUntil, place);
     this.#lockedUntil[place] = lockedUntil?.getTime() ?? 0;
   }
 
@@ -93,8 +93,4 @@ export class SegmentTable {
     this.#keyNumbers.set(keyId, number);
     return number;
   }
-}
-
-function fill(numbers: number[], place: number): void {
-  while (numbers.length <= place) numbers.push(0);
 }

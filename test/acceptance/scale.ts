@@ -1,6 +1,6 @@
 // What a huge repository costs, run by hand (npm run scale): makes one whose manifest names five million segments, beside
 // half a million that nothing names, and has list, verify --level metadata and cleanup go through it, each in a process of its
-// own. Prints time, peak memory and requests of each, and what the structures of create, restore and replicate take of memory.
+// own. Prints time, peak memory and requests of each, and what the structures of create, restore, verify and others take of memory.
 // Docs: docs/scaling.md. The default takes a quarter of an hour of an idle machine, and 1.5 GB of disk: names of files and table indexes.
 //
 //   npm run scale

@@ -1,9 +1,10 @@
 // Backups that build on an earlier one: after every kind of change, on every kind of occasion, what is restored is what
 // was there; and everything that casts doubt on the earlier backup makes the next one read in full.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { readRanges } from '../../src/operations/table-index.ts';
+import { packRanges } from '../../src/operations/table-index.ts';
 import type { RangeEntry } from '../../src/repository/manifest.ts';
 import { findBackup, Repository } from '../../src/repository/repository.ts';
+import { SegmentIds } from '../../src/repository/segment-ids.ts';
 import { openStorage } from '../../src/storage/open-storage.ts';
 import { compareDatabases } from '../support/compare-databases.ts';
 import { psql, type Server, startServer } from '../support/postgres-server.ts';
@@ -269,7 +270,8 @@ async function rangesOf(repository: string, backup: string): Promise<Map<string,
   const opened = await Repository.open(storage, testKey);
   const manifest = await opened.readManifest(await findBackup(storage, backup, undefined, () => undefined));
   const ranges = new Map<string, RangeEntry[]>();
-  for (const table of manifest.tables) ranges.set(table.name, await readRanges(opened, manifest, table));
+  for (const table of manifest.tables)
+    ranges.set(table.name, [...(await packRanges(opened, manifest, table, new SegmentIds()))]);
   await storage.close();
   return ranges;
 }

@@ -57,10 +57,12 @@ test('cleanup keeps what is named and deletes what is not', async () => {
   expect(verified.result.valid).toBe(true);
 });
 
-test('create, restore and replicate keep some hundred bytes of a segment', async () => {
+test('create, restore, replicate, export and verify --level data keep some hundred bytes of a segment', async () => {
   const bytes = await measureStructures(100_000);
   expect(bytes['create, first backup']).toBeLessThan(200);
   expect(bytes['create, second backup']).toBeLessThan(250);
   expect(bytes.restore).toBeLessThan(200);
   expect(bytes.replicate).toBeLessThan(250);
+  expect(bytes['export, restore --data-only']).toBeLessThan(200);
+  expect(bytes['verify, level data']).toBeLessThan(400);
 });

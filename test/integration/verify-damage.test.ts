@@ -4,10 +4,11 @@ import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ErrorCode } from '../../src/base/errors.ts';
-import { readRanges } from '../../src/operations/table-index.ts';
+import { packRanges } from '../../src/operations/table-index.ts';
 import type { VerificationResult } from '../../src/operations/verify-backups.ts';
 import { keyName, manifestName, metadataName, segmentName } from '../../src/repository/layout.ts';
 import { findBackup, Repository } from '../../src/repository/repository.ts';
+import { SegmentIds } from '../../src/repository/segment-ids.ts';
 import { readVerification } from '../../src/repository/verification.ts';
 import { LocalStorage } from '../../src/storage/local/local-storage.ts';
 import { psql, type Server, startServer } from '../support/postgres-server.ts';
@@ -56,7 +57,7 @@ async function partsOf(folder: string, id: string): Promise<Parts> {
     if (found === undefined) throw new Error(`no table ${name}`);
     return found;
   };
-  const ranges = await readRanges(repository, manifest, table('spread'));
+  const ranges = [...(await packRanges(repository, manifest, table('spread'), new SegmentIds()))];
   return {
     id,
     manifest: manifestName(id),

@@ -4,12 +4,13 @@ import { cpSync, readdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { readRanges } from '../../src/operations/table-index.ts';
+import { packRanges } from '../../src/operations/table-index.ts';
 import { compareTables } from '../../src/operations/verify/compare-tables.ts';
 import { closeClient, openClient } from '../../src/postgres/client.ts';
 import { readTarget } from '../../src/postgres/target.ts';
 import { invalidIndexes, unvalidatedConstraints } from '../../src/postgres/unfinished.ts';
 import { findBackup, Repository } from '../../src/repository/repository.ts';
+import { SegmentIds } from '../../src/repository/segment-ids.ts';
 import { LocalStorage } from '../../src/storage/local/local-storage.ts';
 import { startPgkeep } from '../support/pgkeep-process.ts';
 import { psql, type Server, startServer } from '../support/postgres-server.ts';
@@ -196,7 +197,8 @@ describe('finds in a restored database', () => {
     const opened = await Repository.open(new LocalStorage(repository.path), testKey);
     const manifest = await opened.readManifest(await findBackup(opened.storage, 'latest'));
     const ranges = [];
-    for (const table of manifest.tables) ranges.push(await readRanges(opened, manifest, table));
+    const ids = new SegmentIds();
+    for (const table of manifest.tables) ranges.push(await packRanges(opened, manifest, table, ids));
     return await compareTables({
       target: readTarget(server.url(database), {}),
       repository: opened,

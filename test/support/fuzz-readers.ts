@@ -8,8 +8,8 @@ import { PgkeepError } from '../../src/base/errors.ts';
 import { encode } from '../../src/codec/codec.ts';
 import { seal } from '../../src/crypto/seal.ts';
 import { SegmentReader } from '../../src/operations/restore/segment-reader.ts';
-import { RemainingLines, readRows, rowTextOf } from '../../src/operations/row-text.ts';
-import { readRanges } from '../../src/operations/table-index.ts';
+import { RemainingLines, readRows } from '../../src/operations/row-text.ts';
+import { packRanges } from '../../src/operations/table-index.ts';
 import { countNumbers } from '../../src/operations/verify/count-numbers.ts';
 import { readGarbageList, writeGarbageList } from '../../src/repository/garbage.ts';
 import {
@@ -28,6 +28,7 @@ import {
 } from '../../src/repository/manifest.ts';
 import { type BackupMetadata, parseMetadata } from '../../src/repository/metadata.ts';
 import { findBackup, inspectRepository, Repository } from '../../src/repository/repository.ts';
+import { SegmentIds } from '../../src/repository/segment-ids.ts';
 import { SegmentStore } from '../../src/repository/segment-store.ts';
 import { parseVerification, type VerificationRecord } from '../../src/repository/verification.ts';
 import { storeSample } from '../unit/repository/sample-backup.ts';
@@ -97,8 +98,8 @@ async function readers(keyText: string | null): Promise<Reader[]> {
     const read = await opened.readManifest(told);
     const reader = new SegmentReader({ fetch: id => opened.fetchSegment(id), secret: opened.secret });
     for (const table of read.tables) {
-      const text = rowTextOf(table.name, await readRanges(opened, read, table), 0);
-      for await (const bytes of readRows(reader, text)) bytes.length;
+      const ranges = await packRanges(opened, read, table, new SegmentIds());
+      for await (const bytes of readRows(reader, { table: table.name, first: 0, ranges })) bytes.length;
     }
     for await (const bytes of opened.readSegments(read.archive.segments)) bytes.length;
   };

@@ -1,12 +1,14 @@
-// What runs keep in memory of each segment, measured: the structures of create, restore and replicate, filled as these fill
+// What runs keep in memory of each segment, measured: the structures of create, restore, replicate and others, filled as these fill
 // them. `measureStructures` runs this as a program, which prints the bytes of one of them.
 
 import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { planLoads } from '../../src/operations/restore/load-plan.ts';
-import { slicesOf, type TableEntry } from '../../src/repository/manifest.ts';
+import { fillZeros } from '../../src/base/fill-zeros.ts';
+import { planLoads, wholeTableTask } from '../../src/operations/restore/load-plan.ts';
+import { CountedParts, type PartKind } from '../../src/operations/verify/counted-parts.ts';
+import { type Slice, slicesOf, type TableEntry } from '../../src/repository/manifest.ts';
 import { RangeList } from '../../src/repository/range-list.ts';
 import { SegmentIdMap } from '../../src/repository/segment-id-map.ts';
 import { SegmentIdSet } from '../../src/repository/segment-id-set.ts';
@@ -71,6 +73,39 @@ function structures(segments: number): Record<string, () => unknown> {
       const packed = lists(new SegmentIds(), () => undefined);
       const entries = packed.map((_, oid) => entryOf(oid));
       return [packed, planLoads(entries, packed, 'UTF8')];
+    },
+    'export, restore --data-only': () => {
+      const packed = lists(new SegmentIds(), () => undefined);
+      return packed.map((ranges, oid) => wholeTableTask(oid, entryOf(oid), ranges, 'UTF8'));
+    },
+    'verify, level data': () => {
+      const ids = new SegmentIds();
+      const packed = lists(ids, () => undefined);
+      const parts = new CountedParts();
+      const places = new Set<number>();
+      const [wanted, read]: [number[], number[]] = [[], []];
+      const want = (slice: Slice, kind: PartKind) => {
+        const place = ids.add(slice.id);
+        places.add(place);
+        parts.want(place, slice, kind);
+        for (const bytes of [wanted, read]) {
+          fillZeros(bytes, place);
+          bytes[place] = slice.plainBytes;
+        }
+      };
+      for (const ranges of packed) {
+        for (const { slices, ctids = [] } of ranges) {
+          for (const slice of slices) want(slice, 'text');
+          for (const slice of ctids) want(slice, 'lists');
+        }
+      }
+      for (const place of places) {
+        for (const part of parts.toCount(place, 'text').parts)
+          parts.noteText(part, { rows: 20_000, isClosed: true });
+        for (const part of parts.toCount(place, 'lists').parts)
+          parts.noteLists(part, [{ count: 20_000, end: 2 ** 40 }]);
+      }
+      return [packed, parts, places, wanted, read];
     },
     replicate: () => {
       const [segments, found, placed, missing] = [

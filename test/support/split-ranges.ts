@@ -1,11 +1,12 @@
 // Makes ranges with deltas by hand: the rows of a backup divided into a base and deltas in every way that chance finds,
 // among lines that are gone and would break any restore, in segments cut wherever their end happens to be.
 
-import { readRanges, storeRanges } from '../../src/operations/table-index.ts';
+import { storeRanges } from '../../src/operations/table-index.ts';
 import type { Manifest, RangeEntry, Slice, TableEntry } from '../../src/repository/manifest.ts';
 import { NumberListWriter } from '../../src/repository/number-list.ts';
 import type { Repository } from '../../src/repository/repository.ts';
 import type { SegmentStore } from '../../src/repository/segment-store.ts';
+import { rangesOf } from '../../src/repository/table-ranges.ts';
 import { below, type Random } from './seeded-random.ts';
 
 /** Bytes on their way into segments. */
@@ -55,7 +56,7 @@ export async function splitRanges(
   const split: { table: TableEntry; ranges: (() => RangeEntry)[] }[] = [];
   for (const table of manifest.tables) {
     const ranges: (() => RangeEntry)[] = [];
-    for (const range of await readRanges(repository, manifest, table)) {
+    for await (const range of rangesOf(repository, manifest, table)) {
       const pieces: Buffer[] = [];
       for (const { id, offset, bytes } of range.slices)
         pieces.push((await repository.readSegment(id)).subarray(offset, offset + bytes));

@@ -65,15 +65,11 @@ export function planLoads(
   return [...large.map(task => [task]), ...bySegment.values()];
 }
 
-/** All rows of a table as one COPY. */
-export function wholeTableTask(
-  index: number,
-  table: TableEntry,
-  ranges: readonly RangeEntry[],
-  encoding: string,
-): LoadTask {
+/** All rows of a table as one COPY, for this thread: its ranges stay packed until they are read. */
+export function wholeTableTask(index: number, table: TableEntry, ranges: Ranges, encoding: string): LoadTask {
   const run = { ranges, first: 0, last: ranges.length - 1, rows: table.rows, bytes: table.bytes };
-  return toTask(planRun(index, table, copyInto(table, encoding), run));
+  const planned = planRun(index, table, copyInto(table, encoding), run);
+  return { ...planned, text: { table: nameOf(table), first: 0, ranges } };
 }
 
 /** Neighbours with rows. */
@@ -144,9 +140,14 @@ function planRun(
     text: () => {
       const own: RangeEntry[] = [];
       for (let at = first; at <= last; at++) own.push(requireRange(ranges, at));
-      return rowTextOf(`${table.schema}.${table.name}`, own, first);
+      return rowTextOf(nameOf(table), own, first);
     },
   };
+}
+
+/** For messages. */
+function nameOf({ schema, name }: TableEntry): string {
+  return `${schema}.${name}`;
 }
 
 function requireRange(ranges: Ranges, index: number): RangeEntry {

@@ -55,6 +55,11 @@ class OpenedSegment {
   }
 }
 
+interface Ahead {
+  slice: Slice;
+  asked: Promise<Asked>;
+}
+
 export class SegmentReader {
   readonly #source: SegmentSource;
   /** Segments that may be wanted again, the one used last being the last. */
@@ -69,19 +74,19 @@ export class SegmentReader {
   /**
    * Asks for the first segment at once. Several may read at the same time. A piece is that of the segment itself and
    * not to be changed; of a source that says so, it is only there until the next one is asked for.
+   * @param slices gone through as they are read, one ahead.
    * @throws PgkeepError OBJECT_MISSING, OBJECT_DAMAGED.
    */
-  read(slices: readonly Slice[]): AsyncGenerator<Buffer, void> {
-    return this.#read(slices, slices[0] && this.#ask(slices[0]));
+  read(slices: Iterable<Slice>): AsyncGenerator<Buffer, void> {
+    const waiting = slices[Symbol.iterator]();
+    return this.#read(waiting, this.#askNext(waiting));
   }
 
-  async *#read(slices: readonly Slice[], first: Promise<Asked> | undefined): AsyncGenerator<Buffer, void> {
-    let ahead = first;
-    for (const [index, slice] of slices.entries()) {
-      const found = await ahead;
-      if (found === undefined) throw new PgkeepError('INTERNAL', 'a segment was not asked for');
-      const next = slices[index + 1];
-      ahead = next && this.#ask(next);
+  async *#read(waiting: Iterator<Slice>, first: Ahead | undefined): AsyncGenerator<Buffer, void> {
+    for (let ahead = first; ahead !== undefined; ) {
+      const { slice, asked } = ahead;
+      const found = await asked;
+      ahead = this.#askNext(waiting);
       const opened = found instanceof OpenedSegment ? found : this.#open(slice, found).use();
       const { plain } = opened;
       if (slice.offset + slice.bytes > plain.length) {
@@ -94,6 +99,11 @@ export class SegmentReader {
       // Not so where the reading ends early: what failed may still be sending the piece, and nobody counts on its memory.
       opened.release();
     }
+  }
+
+  #askNext(waiting: Iterator<Slice>): Ahead | undefined {
+    const next = waiting.next();
+    return next.done ? undefined : { slice: next.value, asked: this.#ask(next.value) };
   }
 
   #ask({ id }: Slice): Promise<Asked> {

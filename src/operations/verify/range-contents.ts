@@ -1,7 +1,7 @@
 // What page ranges hold, by what was counted of their segments, compared with what the manifest says of them.
 import type { RangeEntry, Slice } from '../../repository/manifest.ts';
 import { type CountedList, countNumbers } from './count-numbers.ts';
-import { type SegmentChecks, sliceKey } from './segment-checks.ts';
+import type { SegmentChecks } from './segment-checks.ts';
 
 export interface RangeContents {
   rows: number;
@@ -58,7 +58,7 @@ function countLines(
   let rows = 0;
   let isClosed: boolean | undefined;
   for (const slice of slices) {
-    const counted = checks.good(slice.id)?.counts.get(sliceKey(slice));
+    const counted = checks.countedText(slice);
     if (counted === undefined) return undefined;
     rows += counted.rows;
     if (slice.bytes > 0) isClosed = counted.isClosed;
@@ -70,7 +70,7 @@ function countLines(
 async function countLists(slices: readonly Slice[], checks: SegmentChecks): Promise<Lists> {
   const found: CountedList[] = [];
   for (const slice of slices) {
-    const lists = checks.good(slice.id)?.lists.get(sliceKey(slice));
+    const lists = checks.countedLists(slice);
     if (lists === undefined) return undefined;
     // The first part of a list is never whole ones, so no part of one was taken for them so far.
     if (lists === null) return joinLists(slices, checks);

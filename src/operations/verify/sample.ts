@@ -4,12 +4,12 @@ import { createHash } from 'node:crypto';
 /**
  * @param share more than 0, at most 1; at least one is chosen when there is any.
  * @param seed of the run.
+ * @returns whether one of the ids is chosen.
  */
-export function chooseSample(ids: readonly string[], share: number, seed: string): Set<string> {
-  const count = Math.ceil(ids.length * share);
-  const ranks = Float64Array.from(ids, id => rankOf(id, seed));
-  const last = ranks.toSorted()[count - 1] ?? -1;
-  return new Set(ids.filter((_, index) => (ranks[index] ?? 0) <= last));
+export function chooseSample(ids: Iterable<string>, share: number, seed: string): (id: string) => boolean {
+  const ranks = Float64Array.from(ids, id => rankOf(id, seed)).sort();
+  const last = ranks[Math.ceil(ranks.length * share) - 1] ?? -1;
+  return id => rankOf(id, seed) <= last;
 }
 
 /** Below 2^48: two of millions are hardly ever the same. */

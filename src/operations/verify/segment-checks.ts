@@ -1,23 +1,25 @@
 // Reads segments and remembers what was found, so that each is read once however many backups name it. What is kept
 // of a segment are a few numbers.
 import { errorFromData, PgkeepError } from '../../base/errors.ts';
+import { fillZeros } from '../../base/fill-zeros.ts';
 import { sealedKeyId } from '../../crypto/seal.ts';
 import { keyName, segmentName } from '../../repository/layout.ts';
+import type { SegmentRef, Slice } from '../../repository/manifest.ts';
 import { inspectRepository, type Repository } from '../../repository/repository.ts';
 import { openSegment } from '../../repository/segment.ts';
+import type { SegmentIds } from '../../repository/segment-ids.ts';
 import { type FetchedSegment, handOver } from '../thread-segment.ts';
 import { runWorkers } from '../worker-pool.ts';
 import type { CountedSlice } from './count-lines.ts';
 import type { CountedList } from './count-numbers.ts';
-import type { CheckedSegment, SegmentHost, SegmentWorkerData, SlicePlace } from './segment-worker.ts';
+import { CountedParts, type PartKind } from './counted-parts.ts';
+import type { CheckedSegment, SegmentHost, SegmentWorkerData } from './segment-worker.ts';
 
-export interface WantedSegment {
-  id: string;
-  plainBytes: number;
-  /** Parts whose rows are to be counted. */
-  slices: ReadonlyMap<number, SlicePlace>;
-  /** Parts whose number lists are to be counted. */
-  lists: ReadonlyMap<number, SlicePlace>;
+/** A segment that a worker has, and the parts that it counts. */
+interface UnderWay {
+  place: number;
+  text: readonly number[];
+  lists: readonly number[];
 }
 
 /** A segment that cannot be read, and the object that is to blame: itself, or its key. */
@@ -26,48 +28,73 @@ export interface BadSegment {
   object: string;
 }
 
-export interface GoodSegment {
-  plainBytes: number;
-  storedBytes: number;
-  /** By {@link sliceKey}. */
-  counts: ReadonlyMap<number, CountedSlice>;
-  /** By {@link sliceKey}; `null` for what is no whole lists. */
-  lists: ReadonlyMap<number, CountedList[] | null>;
-}
-
-/** One number for a part of a segment; offset and length are both below 2^26. */
-export function sliceKey({ offset, bytes }: SlicePlace): number {
-  return offset * 2 ** 27 + bytes;
-}
-
 export class SegmentChecks {
   readonly #repository: Repository;
   readonly #jobs: number;
   readonly #signal: AbortSignal | undefined;
-  readonly #good = new Map<string, GoodSegment>();
+  readonly #ids: SegmentIds;
+  readonly #parts = new CountedParts();
   readonly #bad = new Map<string, BadSegment>();
+  /** By place of the id: the plain bytes it is to have, as far as it is wanted. */
+  readonly #wantedBytes: number[] = [];
+  /** By place of the id: the plain bytes it has, plus 1; 0 when it was not read, or is bad. */
+  readonly #readBytes: number[] = [];
+  /** Whether no segment was read, or found missing. */
+  isEmpty = true;
 
-  constructor(repository: Repository, jobs: number, signal: AbortSignal | undefined) {
+  /** @param ids numbers segments; those that are wanted are added. */
+  constructor(repository: Repository, ids: SegmentIds, jobs: number, signal: AbortSignal | undefined) {
     this.#repository = repository;
+    this.#ids = ids;
     this.#jobs = jobs;
     this.#signal = signal;
   }
 
-  good(id: string): GoodSegment | undefined {
-    return this.#good.get(id);
+  /** @returns the place of the segment's id, by which it is checked. */
+  want({ id, plainBytes }: Pick<SegmentRef, 'id' | 'plainBytes'>): number {
+    const place = this.#ids.add(id);
+    fillZeros(this.#wantedBytes, place);
+    if (this.#wantedBytes[place] === 0) this.#wantedBytes[place] = plainBytes;
+    return place;
+  }
+
+  /** The same; a part of it is to be counted. */
+  wantPart(slice: Slice, kind: PartKind): number {
+    const place = this.want(slice);
+    this.#parts.want(place, slice, kind);
+    return place;
+  }
+
+  /** What a segment is to have, by its place. */
+  wantedBytes(place: number): number {
+    return this.#wantedBytes[place] ?? 0;
+  }
+
+  /** What a segment has; `undefined` when it was not read. */
+  readBytes(id: string): number | undefined {
+    const place = this.#ids.placeOf(id);
+    const bytes = place === undefined ? 0 : (this.#readBytes[place] ?? 0);
+    return bytes === 0 ? undefined : bytes - 1;
+  }
+
+  /** What was counted of a slice; `undefined` when its segment was not read for it. */
+  countedText(slice: Slice): CountedSlice | undefined {
+    const place = this.#ids.placeOf(slice.id);
+    return place === undefined ? undefined : this.#parts.text(place, slice);
+  }
+
+  /** The same of number lists; `null` for what is no whole lists. */
+  countedLists(slice: Slice): CountedList[] | null | undefined {
+    const place = this.#ids.placeOf(slice.id);
+    return place === undefined ? undefined : this.#parts.lists(place, slice);
   }
 
   bad(id: string): BadSegment | undefined {
     return this.#bad.get(id);
   }
 
-  /** Whether no segment was read, or found missing. */
-  get isEmpty(): boolean {
-    return this.#good.size === 0 && this.#bad.size === 0;
-  }
-
   isRead(id: string): boolean {
-    return this.#good.has(id) || this.#bad.has(id);
+    return this.#bad.has(id) || this.readBytes(id) !== undefined;
   }
 
   /** Notes what was found without reading: that a segment is missing. */
@@ -77,43 +104,45 @@ export class SegmentChecks {
       'OBJECT_MISSING',
       `${name} is missing from ${this.#repository.storage.location}`,
     );
-    this.#bad.set(id, { error, object: name });
+    this.#noteBad(id, error, name);
   }
 
-  /** Whether a segment has still to be read for these parts. */
-  lacks({ id, slices, lists }: WantedSegment): boolean {
-    if (this.#bad.has(id)) return false;
-    const good = this.#good.get(id);
-    if (good === undefined) return true;
-    return (
-      [...slices.keys()].some(key => !good.counts.has(key)) ||
-      [...lists.keys()].some(key => !good.lists.has(key))
-    );
+  /** Whether a segment has still to be read for what is wanted of it. */
+  lacks(place: number): boolean {
+    if (this.#bad.size > 0 && this.#bad.has(this.#ids.at(place))) return false;
+    return (this.#readBytes[place] ?? 0) === 0 || this.#parts.lacks(place);
   }
 
   /**
    * Reads, opens, decompresses and hashes segments in worker threads.
+   * @param places of segments that are wanted, each once.
    * @throws PgkeepError when the storage as a whole cannot be read; INTERRUPTED. What is wrong with a segment is noted.
    */
-  async check(wanted: readonly WantedSegment[], onRead: (plainBytes: number) => void): Promise<void> {
-    const waiting = wanted.filter(segment => this.lacks(segment)).reverse();
-    const workers = Math.min(this.#jobs, waiting.length);
+  async check(places: ReadonlySet<number>, onRead: (plainBytes: number) => void): Promise<void> {
+    let lacking = 0;
+    for (const place of places) if (this.lacks(place)) lacking++;
+    const workers = Math.min(this.#jobs, lacking);
     if (workers === 0) return;
-    const underWay = new Map<string, WantedSegment>();
+    const waiting = places.values();
+    const underWay = new Map<string, UnderWay>();
     const host: SegmentHost = {
       next: async () => {
-        for (let segment = waiting.pop(); segment !== undefined; segment = waiting.pop()) {
-          const fetched = await this.#fetch(segment.id);
+        for (let step = waiting.next(); !step.done; step = waiting.next()) {
+          const place = step.value;
+          if (!this.lacks(place)) continue;
+          const id = this.#ids.at(place);
+          const fetched = await this.#fetch(id);
           if (fetched === undefined) {
-            onRead(segment.plainBytes);
+            onRead(this.wantedBytes(place));
             continue;
           }
-          underWay.set(segment.id, segment);
-          const { id, slices, lists } = segment;
+          const text = this.#parts.toCount(place, 'text');
+          const lists = this.#parts.toCount(place, 'lists');
+          underWay.set(id, { place, text: text.parts, lists: lists.parts });
           return handOver(fetched, {
             id,
-            slices: [...slices.values()],
-            lists: [...lists.values()],
+            slices: text.places,
+            lists: lists.places,
             isReturned: false,
           });
         }
@@ -122,8 +151,9 @@ export class SegmentChecks {
       checked: result => {
         const segment = underWay.get(result.id);
         underWay.delete(result.id);
-        if (segment !== undefined) this.#note(segment, result);
-        onRead(segment?.plainBytes ?? 0);
+        if (segment === undefined) return;
+        this.#note(segment, result);
+        onRead(this.wantedBytes(segment.place));
       },
     };
     const workerData: SegmentWorkerData = { secret: this.#repository.secret };
@@ -146,18 +176,19 @@ export class SegmentChecks {
     if (fetched === undefined) return undefined;
     try {
       const plain = openSegment(id, fetched.object, fetched.key, this.#repository.secret);
-      this.#noteGood(id, plain.length, fetched.object.length);
+      this.#noteGood(this.#ids.add(id), plain.length);
       return plain;
     } catch (error) {
       if (!(error instanceof PgkeepError)) throw error;
-      this.#bad.set(id, { error, object: segmentName(id) });
+      this.#noteBad(id, error, segmentName(id));
       return undefined;
     }
   }
 
   /** Whether a segment is damaged, rather than missing or under a key that is; read anew, whatever was noted. */
   async isDamaged(id: string): Promise<boolean> {
-    this.#good.delete(id);
+    const place = this.#ids.placeOf(id);
+    if (place !== undefined && place < this.#readBytes.length) this.#readBytes[place] = 0;
     this.#bad.delete(id);
     const plain = await this.read(id);
     return (
@@ -175,7 +206,7 @@ export class SegmentChecks {
       return { object, key: await this.#repository.keyOf(name, object) };
     } catch (error) {
       const failure = await this.judge(error);
-      this.#bad.set(id, { error: failure, object: blamed });
+      this.#noteBad(id, failure, blamed);
       return undefined;
     }
   }
@@ -207,42 +238,27 @@ export class SegmentChecks {
     }
   }
 
-  #note(segment: WantedSegment, result: CheckedSegment): void {
-    const { storedBytes, plainBytes, error } = result;
+  #note({ place, text, lists }: UnderWay, result: CheckedSegment): void {
+    const { id, plainBytes, error } = result;
     if (error !== undefined) {
-      this.#bad.set(segment.id, { error: errorFromData(error), object: segmentName(segment.id) });
+      this.#noteBad(id, errorFromData(error), segmentName(id));
       return;
     }
-    const good = this.#noteGood(segment.id, plainBytes, storedBytes);
-    good.counts = withResults(good.counts, segment.slices.keys(), result.counts);
-    good.lists = withResults(good.lists, segment.lists.keys(), result.lists);
+    this.#noteGood(place, plainBytes);
+    for (const [index, counted] of result.counts.entries()) this.#parts.noteText(text[index] ?? 0, counted);
+    for (const [index, counted] of result.lists.entries()) this.#parts.noteLists(lists[index] ?? 0, counted);
   }
 
-  #noteGood(id: string, plainBytes: number, storedBytes: number): GoodSegment {
-    const { counts, lists } = this.#good.get(id) ?? { counts: noResults, lists: noResults };
-    const good = { plainBytes, storedBytes, counts, lists };
-    this.#good.set(id, good);
-    return good;
+  #noteGood(place: number, plainBytes: number): void {
+    this.isEmpty = false;
+    fillZeros(this.#readBytes, place);
+    this.#readBytes[place] = plainBytes + 1;
   }
-}
 
-/** Of segments without such parts, as most are. */
-const noResults: ReadonlyMap<number, never> = new Map<number, never>();
-
-/** @param results in the order of the keys. */
-function withResults<T>(
-  known: ReadonlyMap<number, T>,
-  keys: Iterable<number>,
-  results: readonly T[],
-): ReadonlyMap<number, T> {
-  if (results.length === 0) return known;
-  const together = new Map(known);
-  let index = 0;
-  for (const key of keys) {
-    const result = results[index++];
-    if (result !== undefined) together.set(key, result);
+  #noteBad(id: string, error: PgkeepError, object: string): void {
+    this.isEmpty = false;
+    this.#bad.set(id, { error, object });
   }
-  return together;
 }
 
 /** What says to be of a newer format may be whole; a backup that needs its contents stores them anew anyhow. */

@@ -1,12 +1,10 @@
 // Ranges made up of a base and deltas give the lines that are not gone, however they are cut.
 
 import { describe, expect, test } from 'vitest';
-import { type RowText, readRows } from '../../../src/operations/row-text.ts';
+import { readRows, type TextRange } from '../../../src/operations/row-text.ts';
 import { NumberListWriter } from '../../../src/repository/number-list.ts';
 import { below, chosenSeed, seededRandom } from '../../support/seeded-random.ts';
 import { SegmentShelf } from './segment-shelf.ts';
-
-type Range = RowText['ranges'][number];
 
 function listOf(numbers: readonly number[]): Buffer {
   const list = new NumberListWriter();
@@ -20,7 +18,7 @@ function rangeOf(
   pieces: readonly string[],
   gone: readonly number[],
   rows?: number,
-): Range {
+): TextRange {
   const lines = pieces.join('').split('\n').length - 1;
   return {
     rows: rows ?? lines - gone.length,
@@ -29,7 +27,7 @@ function rangeOf(
   };
 }
 
-async function read(shelf: SegmentShelf, ranges: Range[]): Promise<string> {
+async function read(shelf: SegmentShelf, ranges: TextRange[]): Promise<string> {
   const pieces: Buffer[] = [];
   for await (const piece of readRows(shelf.reader(), { table: 'public.t', first: 3, ranges })) {
     pieces.push(Buffer.from(piece));
@@ -116,7 +114,7 @@ test('a range of which nothing is gone is passed on as it is, whatever it holds'
 
 describe('a list of gone lines that does not fit', () => {
   const range =
-    (gone: Buffer, rows = 3): ((shelf: SegmentShelf) => Range) =>
+    (gone: Buffer, rows = 3): ((shelf: SegmentShelf) => TextRange) =>
     shelf => ({
       rows,
       slices: [shelf.put(Buffer.from('1\n2\n3\n4\n'))],
@@ -135,7 +133,7 @@ describe('a list of gone lines that does not fit', () => {
     ['is followed by another', range(Buffer.from([1, 1, 1, 1, 2, 1])), 'more follows the list'],
     [
       'is of a text whose end is missing',
-      (shelf: SegmentShelf): Range => ({
+      (shelf: SegmentShelf): TextRange => ({
         rows: 2,
         slices: [shelf.put(Buffer.from('1\n2\n3'))],
         gone: [shelf.put(listOf([0]))],
@@ -165,7 +163,7 @@ test('segments that many ranges share are fetched once, and the text of the rang
   });
   const ranges = Array.from(
     { length: 50 },
-    (_, index): Range => ({
+    (_, index): TextRange => ({
       rows: 10,
       slices: [
         shelf.put(Buffer.from(`base of ${index}\ngone\nanother\n`)),

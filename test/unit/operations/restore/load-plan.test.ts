@@ -33,7 +33,7 @@ function plan(loaded: LoadedRanges[]) {
 }
 
 function idsOf({ text }: PlannedLoad): string[] {
-  return text().ranges.flatMap(({ slices }) => slices.map(({ id }) => id));
+  return [...text().ranges].flatMap(({ slices }) => slices.map(({ id }) => id));
 }
 
 test('a COPY is of eight neighbours of four mebibytes, and says which', () => {

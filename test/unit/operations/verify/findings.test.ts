@@ -92,16 +92,14 @@ describe('a sample', () => {
     [0.001, 1],
     [0.333, 67],
     [1, 200],
-  ])('of %d has %d of 200, each once', (share, count) => {
-    const chosen = chooseSample(ids, share, 'seed');
-    expect(chosen.size).toBe(count);
-    expect(ids.filter(id => chosen.has(id))).toHaveLength(count);
+  ])('of %d has %d of 200', (share, count) => {
+    expect(ids.filter(chooseSample(ids, share, 'seed'))).toHaveLength(count);
   });
 
   test('is the same for the same seed whatever the order, and another for another', () => {
-    const chosen = chooseSample(ids, 0.1, 'seed');
-    expect(chooseSample(ids.toReversed(), 0.1, 'seed')).toEqual(new Set(chosen));
-    expect(chooseSample(ids, 0.1, 'other')).not.toEqual(chosen);
-    expect(chooseSample([], 0.5, 'seed').size).toBe(0);
+    const chosen = ids.filter(chooseSample(ids, 0.1, 'seed'));
+    expect(ids.filter(chooseSample(ids.toReversed(), 0.1, 'seed'))).toEqual(chosen);
+    expect(ids.filter(chooseSample(ids, 0.1, 'other'))).not.toEqual(chosen);
+    expect(ids.filter(chooseSample([], 0.5, 'seed'))).toEqual([]);
   });
 });
