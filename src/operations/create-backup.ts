@@ -3,6 +3,7 @@
 // exists only once its last object is written.
 import type pg from 'pg';
 import { type ErrorData, errorToData, PgkeepError, throwIfAborted } from '../base/errors.ts';
+import { joinSignals } from '../base/join-signals.ts';
 import { version } from '../base/version.ts';
 import { parseKey } from '../crypto/key.ts';
 import { listArchive, readThroughArchive } from '../postgres/archive-contents.ts';
@@ -385,10 +386,7 @@ class Run {
     this.#progress = new ReadingProgress(options.maxLoad, this.#teller);
     this.#id = newBackupId(this.#startedAt);
     this.#applicationName = backupSessionName(this.#id);
-    this.#signal =
-      options.signal === undefined
-        ? this.#failure.signal
-        : AbortSignal.any([options.signal, this.#failure.signal]);
+    this.#signal = joinSignals(options.signal, this.#failure.signal);
   }
 
   async create(): Promise<CreateBackupResult> {

@@ -3,6 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { type ErrorData, errorToData, PgkeepError, throwIfAborted } from '../base/errors.ts';
+import { joinSignals } from '../base/join-signals.ts';
 import type { DataKey } from '../crypto/seal.ts';
 import {
   type DatabaseFacts,
@@ -167,10 +168,7 @@ class Shard {
     const environment: Environment = options.environment ?? process.env;
     this.#target = readTarget(options.database, environment);
     this.#progress = new ReadingProgress(options.maxLoad, this.#teller);
-    this.#signal =
-      options.signal === undefined
-        ? this.#failure.signal
-        : AbortSignal.any([options.signal, this.#failure.signal]);
+    this.#signal = joinSignals(options.signal, this.#failure.signal);
   }
 
   async run(): Promise<JoinBackupResult> {

