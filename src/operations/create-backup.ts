@@ -47,7 +47,6 @@ import {
   type Manifest,
   type RangeEntry,
   type Ranges,
-  type SegmentRef,
   type TableEntry,
 } from '../repository/manifest.ts';
 import type { BackupMetadata } from '../repository/metadata.ts';
@@ -63,6 +62,7 @@ import type { StorageOptions } from '../storage/storage-options.ts';
 import { CollectedRanges, type RangeShares } from './create/collected-ranges.ts';
 import { firstVersionWithTidRangeScan, planCopies } from './create/copy-plan.ts';
 import { isUnreadable, type Learned, learnBackup, rangesInReach } from './create/earlier.ts';
+import { storeLargeObjects } from './create/large-objects.ts';
 import { type Parent, reasonAgainst } from './create/parent.ts';
 import { type EarlierTable, type ReadItemsOptions, readItems } from './create/read-tables.ts';
 import { ReadingProgress } from './create/reading-progress.ts';
@@ -334,15 +334,24 @@ interface Earlier extends Found {
 }
 
 interface StoredData {
-  archive: { bytes: number; segments: SegmentRef[] };
+  archive: Manifest['archive'];
+  /** Whether all of it is known to have come. */
+  isArchiveWhole: boolean;
   read: Relation[];
   ranges: readonly Ranges[];
   shares: RangeShares;
   rangePages: number[];
   contexts: ReadonlyMap<string, RowContext>;
-  /** How many the database has, and why they are missing, if they are. */
+  /** How many the database has, how many were read, unless pg_dump did; and why they are missing, if they are. */
   largeObjects: number;
+  largeObjectsRead: number | undefined;
   largeObjectsMissing: string | undefined;
+}
+
+/** What there is to know of large objects before they are read. */
+interface LargeObjectFacts extends Pick<StoredData, 'largeObjects' | 'largeObjectsMissing'> {
+  /** On the server's disk. */
+  sizeBytes: number;
 }
 
 class Run {
@@ -688,7 +697,7 @@ class Run {
     const schemaOnly = this.#options.schemaOnly ?? false;
     const { lockTimeoutMs = defaults.lockTimeoutMs, maxBlockingMs = defaults.maxBlockingMs } = this.#options;
     const isStandby = server.facts.isStandby;
-    const { largeObjects, largeObjectsMissing } = await this.#checkLargeObjects(server.facts);
+    const { largeObjects, largeObjectsMissing, sizeBytes } = await this.#checkLargeObjects(server.facts);
     const { relations } = snapshot;
     const without = relations.filter(relation => relation.missing?.lacks === 'definition');
     const tables = relations.filter(
@@ -774,17 +783,29 @@ class Run {
       this.#options.shards === undefined
         ? this.#readRows(reading, store)
         : this.#shareRows(reading, this.#options.shards, { server, snapshot, relations: read, earlier });
-    const [storedArchive, taken] = await this.#together(archive, rows);
+    const [definitions, taken] = await this.#together(archive, rows);
+    const groups = definitions.largeObjects;
+    const contents =
+      groups.length === 0
+        ? { bytes: 0, segments: [] }
+        : await storeLargeObjects({ ...reading, groups, totalBytes: sizeBytes });
     const ranges = taken.whole();
     const rangePages = plan.tables.map(table => table.rangePages);
     return {
-      archive: storedArchive,
+      archive: {
+        programVersion: server.pgDump.version,
+        bytes: definitions.bytes + contents.bytes,
+        segments: [...definitions.segments, ...contents.segments],
+      },
+      isArchiveWhole: definitions.isWhole,
       read,
       ranges,
       shares: taken.shares,
       rangePages,
       contexts,
       largeObjects,
+      largeObjectsRead:
+        groups.length === 0 ? undefined : groups.reduce((sum, { oids }) => sum + oids.length, 0),
       largeObjectsMissing,
     };
   }
@@ -852,10 +873,8 @@ class Run {
   }
 
   /** @returns how many there are, all of which can be read where they are taken; or why they cannot be taken. */
-  async #checkLargeObjects(
-    server: ServerFacts,
-  ): Promise<Pick<StoredData, 'largeObjects' | 'largeObjectsMissing'>> {
-    const { count, unreadableCount, unreadable } = await readLargeObjects(
+  async #checkLargeObjects(server: ServerFacts): Promise<LargeObjectFacts> {
+    const { count, sizeBytes, unreadableCount, unreadable } = await readLargeObjects(
       this.#clients().leader,
       server.versionNumber,
     );
@@ -864,7 +883,7 @@ class Run {
     if (isTaken && unreadableCount > 0 && this.#options.skipUnreadable) {
       const some = `${unreadable.join(', ')}${unreadableCount > unreadable.length ? ', ...' : ''}`;
       const reason = `the role may not read ${unreadableCount} of them (${some}), and pg_dump takes all or none`;
-      return { largeObjects: count, largeObjectsMissing: reason };
+      return { largeObjects: count, largeObjectsMissing: reason, sizeBytes };
     }
     if (isTaken && unreadableCount > 0) {
       throw new PgkeepError(
@@ -875,7 +894,7 @@ class Run {
         },
       );
     }
-    return { largeObjects: count, largeObjectsMissing: undefined };
+    return { largeObjects: count, largeObjectsMissing: undefined, sizeBytes };
   }
 
   /** Waits for both; the first failure ends the other and is the one reported. */
@@ -905,7 +924,8 @@ class Run {
     const { file } = server.pgRestore;
     const { segments } = data.archive;
     const archive = await listArchive(file, repository.readSegments(segments), env, this.#signal);
-    await readThroughArchive(file, archive, repository.readSegments(segments), env, this.#signal);
+    if (!data.isArchiveWhole)
+      await readThroughArchive(file, archive, repository.readSegments(segments), env, this.#signal);
     return reconcile({
       relations: snapshot.relations,
       archive,
@@ -914,6 +934,7 @@ class Run {
       isStandby: server.facts.isStandby,
       read: new Set(data.read.map(relation => relation.oid)),
       largeObjects: data.largeObjects,
+      largeObjectsRead: data.largeObjectsRead,
       largeObjectsMissing: data.largeObjectsMissing,
       dependents: snapshot.dependents,
     });
@@ -1003,7 +1024,6 @@ class Run {
       options: this.#choice,
       keys: store.keys,
       archive: {
-        programVersion: server.pgDump.version,
         ...data.archive,
         ...(unrestorable.length > 0 && { unrestorable }),
       },

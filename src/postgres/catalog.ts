@@ -276,11 +276,14 @@ export async function readNeededRoles(client: pg.Client): Promise<NeededRole[]> 
   }));
 }
 
-/** How many large objects the database has, how many of them this role may not read, and the oids of the first of those. */
+/**
+ * How many large objects the database has, what they take on its disk, how many of them this role may not read, and the oids of
+ * the first of those.
+ */
 export async function readLargeObjects(
   client: pg.Client,
   versionNumber: number,
-): Promise<{ count: number; unreadableCount: number; unreadable: string[] }> {
+): Promise<{ count: number; sizeBytes: number; unreadableCount: number; unreadable: string[] }> {
   const isReadable =
     versionNumber >= 180000
       ? "pg_catalog.has_largeobject_privilege(m.oid, 'SELECT')"
@@ -289,7 +292,8 @@ export async function readLargeObjects(
              AND (a.grantee = 0 OR pg_catalog.pg_has_role(a.grantee, 'USAGE'))))`;
   const [all] = await queryRows(
     client,
-    'SELECT count(*) AS count FROM pg_catalog.pg_largeobject_metadata',
+    `SELECT count(*) AS count, pg_catalog.pg_relation_size('pg_catalog.pg_largeobject') AS bytes
+     FROM pg_catalog.pg_largeobject_metadata`,
     'counting the large objects',
   );
   const unreadable = await queryRows(
@@ -300,6 +304,7 @@ export async function readLargeObjects(
   );
   return {
     count: Number(all?.count ?? 0),
+    sizeBytes: Number(all?.bytes ?? 0),
     unreadableCount: Number(unreadable[0]?.all ?? 0),
     unreadable: unreadable.map(row => text(row.oid)),
   };

@@ -87,6 +87,9 @@ export async function readAllMetadata(
   return { backups, damaged };
 }
 
+/** Segments on their way to those who read several. */
+const fetchedAhead = 3;
+
 export class Repository {
   readonly id: string;
   readonly storage: Storage;
@@ -231,9 +234,25 @@ export class Repository {
     return plain;
   }
 
-  /** The bytes of several segments, one after the other. */
-  async *readSegments(refs: readonly SegmentRef[]): AsyncIterable<Buffer> {
-    for (const ref of refs) yield await this.readSegment(ref.id);
+  /** The bytes of several segments, one after the other. Those that follow are fetched meanwhile. */
+  async *readSegments(refs: readonly SegmentRef[]): AsyncGenerator<Buffer, void, undefined> {
+    const fetched: Promise<Buffer>[] = [];
+    let next = 0;
+    try {
+      while (next < refs.length || fetched.length > 0) {
+        for (; next < refs.length && fetched.length < fetchedAhead; next++) {
+          const bytes = this.readSegment(refs[next]?.id ?? '');
+          // Awaited in its turn.
+          bytes.catch(() => undefined);
+          fetched.push(bytes);
+        }
+        const first = fetched.shift();
+        if (first !== undefined) yield await first;
+      }
+    } finally {
+      // Nothing goes on behind the caller's back.
+      await Promise.allSettled(fetched);
+    }
   }
 
   /** Stores a manifest. @returns the SHA-256 and size of the sealed object. */

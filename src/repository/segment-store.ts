@@ -1,15 +1,20 @@
 // Adds segments to a repository during one run: knows what is there already, stores what is not, and counts both.
 
 import { type ErrorCode, PgkeepError } from '../base/errors.ts';
+import { forEachAtOnce } from '../base/for-each-at-once.ts';
 import { type DataKey, sealedHeadBytes, sealedKeyId } from '../crypto/seal.ts';
 import { firmlyLockedUntil } from '../storage/storage.ts';
 import { segmentName } from './layout.ts';
 import type { Manifest, SegmentRef } from './manifest.ts';
 import type { Repository } from './repository.ts';
-import { openSegment, sealSegment, segmentBytes, segmentId } from './segment.ts';
+import { openSegment, sealSegment, segmentId } from './segment.ts';
 import type { SegmentIdSet } from './segment-id-set.ts';
 import { SegmentIds } from './segment-ids.ts';
 import { type KnownSegment, SegmentTable } from './segment-table.ts';
+import { cutByContent } from './stream-cutter.ts';
+
+/** Pieces of a stream on their way to the storage. */
+const piecesAtOnce = 4;
 
 export interface SegmentTotals {
   newBytes: number;
@@ -221,32 +226,24 @@ export class SegmentStore {
     return this.#use(id, own);
   }
 
-  /** Cuts a stream into segments and stores what is new. Seals in this thread. */
+  /**
+   * Cuts a stream into segments and stores what is new. Seals in this thread.
+   * @throws what the source or the storage fails with, once nothing is under way any more.
+   */
   async storeStream(source: AsyncIterable<Buffer>): Promise<{ bytes: number; segments: SegmentRef[] }> {
     const segments: SegmentRef[] = [];
     let bytes = 0;
-    let parts: Buffer[] = [];
-    let partBytes = 0;
-    const flush = async () => {
-      segments.push(await this.store(Buffer.concat(parts)));
-      parts = [];
-      partBytes = 0;
+    let begun = 0;
+    const store = async (piece: Buffer) => {
+      const index = begun++;
+      bytes += piece.length;
+      segments[index] = await this.store(piece);
     };
-    for await (const chunk of source) {
-      bytes += chunk.length;
-      for (let rest = chunk; rest.length > 0; ) {
-        const part = rest.subarray(0, segmentBytes - partBytes);
-        rest = rest.subarray(part.length);
-        parts.push(part);
-        partBytes += part.length;
-        if (partBytes === segmentBytes) await flush();
-      }
-    }
-    if (partBytes > 0) await flush();
+    await forEachAtOnce(cutByContent(this.#repository.secret, source), store, piecesAtOnce);
     return { bytes, segments };
   }
 
-  /** Stores one piece of at most {@link segmentBytes} unless it is there already. */
+  /** Stores one piece of at most a segment's bytes unless it is there already. */
   async store(plain: Buffer): Promise<SegmentRef> {
     const id = segmentId(this.#repository.secret, plain);
     return (

@@ -5,11 +5,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parentPort, workerData } from 'node:worker_threads';
 import { PgkeepError } from '../../base/errors.ts';
 import { ThreadLine } from '../../base/thread-calls.ts';
-import type { DataKey } from '../../crypto/seal.ts';
 import { type CopySink, WireConnection } from '../../postgres/wire.ts';
-import type { RangeEntry, SegmentRef, Slice } from '../../repository/manifest.ts';
+import type { RangeEntry, Slice } from '../../repository/manifest.ts';
 import { type NumberListWriter, type NumberRun, readNumberLists } from '../../repository/number-list.ts';
-import { sealSegment, segmentId } from '../../repository/segment.ts';
 import { SegmentReader } from '../restore/segment-reader.ts';
 import { RemainingLines, readRows } from '../row-text.ts';
 import { rowTextSettings } from '../row-text-settings.ts';
@@ -32,6 +30,7 @@ import { BinaryRow, CtidSink } from './copy-sinks.ts';
 import { Turn } from './load-limit.ts';
 import { compareRange, ctidAt, ctidBytes, ctidText, listCtids } from './range-change.ts';
 import { BufferPool, SegmentCutter } from './segment-cutter.ts';
+import { type SealerHost, SegmentSealer } from './segment-sealer.ts';
 
 export interface CopyWorkerData {
   target: ThreadTarget;
@@ -54,9 +53,7 @@ export interface CopyWorkerData {
 }
 
 /** What the main thread answers. */
-export type CopyHost = {
-  find(id: string): Promise<SegmentRef | undefined>;
-  put(segment: { id: string; object: Uint8Array<ArrayBuffer>; plainBytes: number }): Promise<SegmentRef>;
+export type CopyHost = SealerHost & {
   /** What an earlier backup tells of the range, if it does. */
   reference(task: CopyTask): Promise<RangeReference | undefined>;
   /** A sealed segment. */
@@ -112,8 +109,6 @@ const buffers = 4;
 /** Of what is small: a reader of many deltas keeps one such segment of each open. */
 const smallBytes = 2 * 1024 * 1024;
 const smallBuffers = 3;
-/** Sealed objects on their way to the storage. */
-const maxPuts = 4;
 /** Items whose COPYs are sent ahead, so that the server never waits for a round trip. */
 const sentAhead = 2;
 const lockTimeoutMs = 2_000;
@@ -131,12 +126,10 @@ class Reader {
   readonly #line: ThreadLine<CopyHost>;
   readonly #wire: WireConnection;
   readonly #pool: BufferPool;
-  readonly #secret: Buffer;
-  readonly #key: DataKey | null;
+  readonly #sealer: SegmentSealer;
   readonly #nextItem: Int32Array;
   readonly #turn: Turn;
   readonly #again: number[] = [];
-  readonly #putWaiters: (() => void)[] = [];
   readonly #segments: SegmentReader;
   /** Gathers what is small, of many ranges: deltas, ctids. */
   readonly #small: SegmentCutter;
@@ -147,14 +140,19 @@ class Reader {
   readonly #ages = new Map<string, Promise<number>>();
   /** Tables in which rows were gone from the range looked at last: of the next one, ctids are asked for at once. */
   readonly #changing = new Set<number>();
-  #puts = 0;
 
   constructor(data: CopyWorkerData, line: ThreadLine<CopyHost>, wire: WireConnection) {
     this.#data = data;
     this.#line = line;
     this.#wire = wire;
-    this.#secret = asBuffer(data.secret);
-    this.#key = data.key && { id: data.key.id, bytes: asBuffer(data.key.bytes) };
+    const secret = asBuffer(data.secret);
+    this.#sealer = new SegmentSealer({
+      find: id => line.call('find', id),
+      put: segment => line.call('put', segment, [segment.object.buffer]),
+      secret,
+      key: data.key && { id: data.key.id, bytes: asBuffer(data.key.bytes) },
+      level: data.level,
+    });
     this.#nextItem = new Int32Array(data.nextItem);
     this.#turn = new Turn(data.turns);
     let congested = 0;
@@ -166,11 +164,11 @@ class Reader {
     this.#pool = new BufferPool(buffers, onCongested);
     const small = new BufferPool(smallBuffers, onCongested, smallBytes);
     this.#small = new SegmentCutter(small, (plain, buffer) =>
-      this.#store(plain, () => small.release(buffer)),
+      this.#sealer.store(plain, () => small.release(buffer)),
     );
     this.#segments = new SegmentReader({
       fetch: async id => takeOver((await line.call('fetch', id)) as ThreadSegment),
-      secret: this.#secret,
+      secret,
       isFreed: true,
     });
   }
@@ -256,7 +254,9 @@ class Reader {
   /** Cuts what the work writes into segments; of work that fails, the last one is dropped. */
   async #cutting<T>(work: (cutter: SegmentCutter) => Promise<T>): Promise<T> {
     const pool = this.#pool;
-    const cutter = new SegmentCutter(pool, (plain, buffer) => this.#store(plain, () => pool.release(buffer)));
+    const cutter = new SegmentCutter(pool, (plain, buffer) =>
+      this.#sealer.store(plain, () => pool.release(buffer)),
+    );
     try {
       const result = await work(cutter);
       cutter.close();
@@ -560,34 +560,6 @@ class Reader {
         context: { table },
       },
     );
-  }
-
-  /** @param release gives back the memory that the bytes are in. */
-  async #store(plain: Buffer, release: () => void): Promise<SegmentRef> {
-    const id = segmentId(this.#secret, plain);
-    let object: Buffer;
-    const plainBytes = plain.length;
-    try {
-      const found = await this.#line.call('find', id);
-      if (found !== undefined) return found;
-      object = sealSegment(id, plain, this.#key, this.#data.level);
-      // Holding the buffer while the storage is slow is what slows the reading down.
-      await this.#putTurn();
-    } finally {
-      release();
-    }
-    try {
-      const bytes = new Uint8Array(object.buffer as ArrayBuffer, object.byteOffset, object.length);
-      return await this.#line.call('put', { id, object: bytes, plainBytes }, [bytes.buffer]);
-    } finally {
-      this.#puts--;
-      this.#putWaiters.shift()?.();
-    }
-  }
-
-  async #putTurn(): Promise<void> {
-    while (this.#puts >= maxPuts) await new Promise<void>(resolve => this.#putWaiters.push(resolve));
-    this.#puts++;
   }
 }
 

@@ -1,7 +1,6 @@
 // The main thread's side of reading rows: answers the workers, stores what they seal, passes on the ranges.
 import { PgkeepError } from '../../base/errors.ts';
 import { forEachAtOnce } from '../../base/for-each-at-once.ts';
-import { freeBuffer } from '../../base/free-buffer.ts';
 import type { DataKey } from '../../crypto/seal.ts';
 import type { DatabaseTarget } from '../../postgres/target.ts';
 import { segmentIdIn } from '../../repository/layout.ts';
@@ -15,6 +14,7 @@ import type { RangeTaker } from './collected-ranges.ts';
 import { type CopyPlan, tasksOf } from './copy-plan.ts';
 import type { CopyHost, CopyWorkerData, RangeReference } from './copy-worker.ts';
 import type { LoadLimit } from './load-limit.ts';
+import { sealerHost } from './segment-sealer.ts';
 
 export interface ReadItemsOptions {
   target: DatabaseTarget;
@@ -104,15 +104,7 @@ async function readOnce(
     found.add(id);
   };
   const host: CopyHost = {
-    find: id => store.find(id),
-    put: async ({ id, object, plainBytes }) => {
-      const bytes = Buffer.from(object.buffer, object.byteOffset, object.length);
-      try {
-        return await store.put(id, bytes, plainBytes);
-      } finally {
-        freeBuffer(bytes);
-      }
-    },
+    ...sealerHost(store),
     reference: async ({ table, range }): Promise<RangeReference | undefined> => {
       const entry = earlierRange(table, range);
       const xmin = options.earlier?.[table]?.xmin;

@@ -17,6 +17,8 @@ export interface ReconcileOptions {
   read: ReadonlySet<string>;
   /** How many large objects the database has. */
   largeObjects: number;
+  /** How many of them were read; `undefined` when that was left to pg_dump, or none were to be. */
+  largeObjectsRead?: number | undefined;
   /** Why they are all missing, when the role may not read them. */
   largeObjectsMissing: string | undefined;
   /** What cannot be restored, as it needs what the role may not read. */
@@ -98,6 +100,9 @@ export function reconcile(options: ReconcileOptions): Reconciled {
       leftOut.push({ ...entry, reason: options.largeObjectsMissing, missing: true });
     else unexplained.push('the large objects are not in the archive');
   }
+  const { largeObjects, largeObjectsRead = largeObjects } = options;
+  if (largeObjectsRead !== largeObjects)
+    unexplained.push(`${largeObjectsRead} of ${largeObjects} large objects were read`);
   for (const dependent of options.dependents) {
     if (partsOfTables.has(dependent.kind) || entriesOf(options.archive, [dependent]).length === 0) continue;
     const { identity: name, kind, reason } = dependent;

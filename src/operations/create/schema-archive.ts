@@ -3,6 +3,7 @@
 import type { Readable } from 'node:stream';
 import { programFailure, runProgram } from '../../base/child-process.ts';
 import { PgkeepError } from '../../base/errors.ts';
+import { ArchiveScan, type LargeObjectGroup } from '../../postgres/archive-scan.ts';
 import type { Relation, Selection } from '../../postgres/catalog.ts';
 import { patternsForTables } from '../../postgres/pattern.ts';
 import type { Program } from '../../postgres/programs.ts';
@@ -34,15 +35,26 @@ export interface SchemaArchiveOptions {
   signal: AbortSignal;
 }
 
+export interface StoredArchive {
+  bytes: number;
+  segments: SegmentRef[];
+  /** Whether all came that its table of contents names, but for the contents of `largeObjects`. */
+  isWhole: boolean;
+  /** Large objects whose contents are to follow it: see large-objects.ts. */
+  largeObjects: readonly LargeObjectGroup[];
+}
+
 /** Argument lists beyond this do not start on Linux (a quarter of the usual 8 MiB stack). */
 const maxArgumentBytes = 1_900_000;
 
-/** @throws PgkeepError PROGRAM_FAILED with what pg_dump said, STANDBY_CONFLICT; INTERRUPTED. */
-export async function storeSchemaArchive(
-  options: SchemaArchiveOptions,
-): Promise<{ bytes: number; segments: SegmentRef[] }> {
+/**
+ * Ends pg_dump where the contents of large objects begin: others read these at once, which pg_dump reads one by one.
+ * @throws PgkeepError PROGRAM_FAILED with what pg_dump said, STANDBY_CONFLICT; INTERRUPTED.
+ */
+export async function storeSchemaArchive(options: SchemaArchiveOptions): Promise<StoredArchive> {
   const { program, store } = options;
   const args = dumpArguments(options);
+  const scan = new ArchiveScan();
   let stored: { bytes: number; segments: SegmentRef[] } = { bytes: 0, segments: [] };
   const result = await runProgram({
     file: program.file,
@@ -51,11 +63,12 @@ export async function storeSchemaArchive(
     env: { ...options.env, PGCLIENTENCODING: options.encoding === 'SQL_ASCII' ? 'SQL_ASCII' : 'UTF8' },
     signal: options.signal,
     onStdout: async (stdout: Readable) => {
-      stored = await store.storeStream(stdout);
+      stored = await store.storeStream(scan.pass(stdout));
     },
   });
-  // Output already written proves nothing: only a clean end makes the archive whole.
-  if (result.status !== 0) {
+  // Output already written proves nothing: only a clean end makes the archive whole. A pg_dump whose output was closed
+  // has written all that was wanted of it, and what becomes of it then is no matter.
+  if (result.status !== 0 && !scan.isCut) {
     const failure = programFailure(program.file, result, 'dumping the schema');
     // pg_dump takes part in the snapshot and can be the one that replay chooses.
     if (isStandbyConflict(result.stderr)) throw standbyConflict(failure.message, 'dumping the schema');
@@ -63,7 +76,7 @@ export async function storeSchemaArchive(
   }
   for (const line of result.stderr.split('\n'))
     if (line.includes(': warning: ')) options.onWarning(line.trim());
-  return stored;
+  return { ...stored, isWhole: scan.isWhole, largeObjects: scan.largeObjects };
 }
 
 function dumpArguments(options: SchemaArchiveOptions): string[] {

@@ -74,6 +74,11 @@ export class SegmentCutter {
     return this.#open;
   }
 
+  /** Bytes in the segment being filled. */
+  get filled(): number {
+    return this.#open?.filled ?? 0;
+  }
+
   /** Ends the segment being filled, if there is one, and has it stored. */
   close(): void {
     const segment = this.#open;

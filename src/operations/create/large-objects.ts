@@ -1,0 +1,81 @@
+// The main thread's side of reading large objects: their contents become the end of the archive
+// (docs/decisions/large-objects.md).
+import { PgkeepError } from '../../base/errors.ts';
+import type { LargeObjectGroup } from '../../postgres/archive-scan.ts';
+import type { SegmentRef } from '../../repository/manifest.ts';
+import { toThread } from '../thread-target.ts';
+import { runWorkers } from '../worker-pool.ts';
+import { planLargeObjects } from './large-object-plan.ts';
+import type { LargeObjectHost, LargeObjectWorkerData } from './large-object-worker.ts';
+import type { ReadItemsOptions } from './read-tables.ts';
+import { sealerHost } from './segment-sealer.ts';
+
+export interface LargeObjectOptions
+  extends Pick<
+    ReadItemsOptions,
+    | 'target'
+    | 'applicationName'
+    | 'snapshotId'
+    | 'repository'
+    | 'store'
+    | 'key'
+    | 'level'
+    | 'jobs'
+    | 'limit'
+    | 'signal'
+  > {
+  groups: readonly LargeObjectGroup[];
+  /** Of all of them, roughly. */
+  totalBytes: number;
+}
+
+/**
+ * Stores the contents of large objects as they are to follow an archive that ends in front of them.
+ * @throws PgkeepError what the server, the storage or a worker failed with; the workers have ended by then.
+ */
+export async function storeLargeObjects(
+  options: LargeObjectOptions,
+): Promise<{ bytes: number; segments: SegmentRef[] }> {
+  const { groups, totalBytes, store, limit } = options;
+  const plan = planLargeObjects(groups, totalBytes);
+  const stored: SegmentRef[][] = [];
+  const host: LargeObjectHost = {
+    ...sealerHost(store),
+    done: ({ item, segments }) => {
+      stored[item] = segments;
+    },
+  };
+  const workers = Math.min(options.jobs, plan.items.length);
+  const data: LargeObjectWorkerData = {
+    target: toThread(options.target),
+    applicationName: options.applicationName,
+    snapshotId: options.snapshotId,
+    plan,
+    nextItem: new SharedArrayBuffer(4),
+    turns: limit.begin(workers),
+    secret: options.repository.secret,
+    key: options.key,
+    level: options.level,
+  };
+  try {
+    await runWorkers({
+      module: new URL('./large-object-worker', import.meta.url),
+      count: workers,
+      workerData: data,
+      plannedTables: plan.groups.length,
+      methods: host,
+      signal: options.signal,
+    });
+  } finally {
+    limit.end();
+  }
+  const segments: SegmentRef[] = [];
+  for (let item = 0; item < plan.items.length; item++) {
+    const ofItem = stored[item];
+    // A hole would be large objects lost without a word.
+    if (ofItem === undefined)
+      throw new PgkeepError('INTERNAL', `item ${item} of the large objects was not read`);
+    for (const segment of ofItem) segments.push(segment);
+  }
+  return { bytes: segments.reduce((sum, { plainBytes }) => sum + plainBytes, 0), segments };
+}
