@@ -7,9 +7,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { PgkeepError } from '../../src/base/errors.ts';
 import { listBackups } from '../../src/operations/list-backups.ts';
 import { findPgDump, findPgRestore } from '../../src/postgres/programs.ts';
+import { offerFixtureExtension } from '../fixtures/everything.ts';
 import { expectSame, makeFaultDatabase } from '../support/fault-database.ts';
 import { findServerPrograms } from '../support/postgres-programs.ts';
-import { type Server, startServer } from '../support/postgres-server.ts';
+import { psql, type Server, startServer } from '../support/postgres-server.ts';
 import { waitFor } from '../support/processes.ts';
 import { backUp, restoreInto } from '../support/round-trip.ts';
 import { makeTempFolder, type TempFolder } from '../support/temp-folder.ts';
@@ -19,6 +20,15 @@ let server: Server;
 beforeAll(async () => {
   server = await startServer({ version: 17 });
   await makeFaultDatabase(server, 'shop', 2000);
+  // Its archive has data at its end that pg_dump alone reads.
+  await server.cloneDatabase('shop', 'configured');
+  await offerFixtureExtension(server);
+  await psql(
+    server,
+    'configured',
+    `SELECT lo_unlink(4711);
+     CREATE EXTENSION pgkeep_fixture; INSERT INTO entire (v) SELECT repeat('configured ', 10) FROM generate_series(1, 2000);`,
+  );
 });
 afterAll(async () => {
   await server[Symbol.asyncDispose]();
@@ -166,7 +176,7 @@ describe('a pg_dump that goes wrong', () => {
   ])('$title fails the backup', async ({ text, message }) => {
     await using repository = makeTempFolder('repository');
     await using programs = scripts({ pg_dump: whenDumping(text), pg_restore: asItIs });
-    const failure: PgkeepError = await backUp(server, 'shop', repository.path, {
+    const failure: PgkeepError = await backUp(server, 'configured', repository.path, {
       programs: programs.path,
     }).then(
       () => expect.unreachable('the backup has not failed'),
@@ -176,6 +186,21 @@ describe('a pg_dump that goes wrong', () => {
     expect(failure.code).toBe('PROGRAM_FAILED');
     expect(failure.exitCode).toBe(7);
     expect(await listBackups({ repository: repository.path })).toEqual([]);
+  });
+
+  it.each([
+    ['failing after all of its output', `${whole}; cat "$dump"; exit 1`],
+    [
+      'killed within the contents of large objects',
+      `${whole}; head -c $((size - 9)) "$dump"; rm -f "$dump"; kill -KILL $$`,
+    ],
+  ])('%s has written all that was wanted, when large objects are at its end', async (_, text) => {
+    await using repository = makeTempFolder('repository');
+    await using programs = scripts({ pg_dump: whenDumping(text), pg_restore: asItIs });
+    await backUp(server, 'shop', repository.path, { programs: programs.path });
+    await restoreInto(server, 'shop_again', repository.path, { create: true });
+    await expectSame(server, 'shop', 'shop_again');
+    await server.dropDatabase('shop_again');
   });
 
   it('leaving a table out fails the backup by the name of the table', async () => {

@@ -213,7 +213,7 @@ describe('segments of large objects', () => {
   });
 
   test('of an object of a megabyte and more are its own, and equal ones are stored once', async () => {
-    const contents = contentsOf(1, 10 * mib);
+    const contents = Buffer.alloc(10 * mib, contentsOf(1, mib + 7));
     const large = [
       { oid: 1, contents: Buffer.from('one') },
       { oid: 2, contents },
