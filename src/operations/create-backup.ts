@@ -62,7 +62,7 @@ import type { StorageOptions } from '../storage/storage-options.ts';
 import { CollectedRanges, type RangeShares } from './create/collected-ranges.ts';
 import { firstVersionWithTidRangeScan, planCopies } from './create/copy-plan.ts';
 import { isUnreadable, type Learned, learnBackup, rangesInReach } from './create/earlier.ts';
-import { storeLargeObjects } from './create/large-objects.ts';
+import { areWorthWorkers, storeLargeObjects } from './create/large-objects.ts';
 import { type Parent, reasonAgainst } from './create/parent.ts';
 import { type EarlierTable, type ReadItemsOptions, readItems } from './create/read-tables.ts';
 import { ReadingProgress } from './create/reading-progress.ts';
@@ -752,6 +752,7 @@ class Run {
       ].filter(relation => relation.isDataSelected),
       relations,
       withoutLargeObjects: largeObjectsMissing !== undefined,
+      cutsLargeObjects: areWorthWorkers(largeObjects, sizeBytes),
       lockWaitMs: Math.max(lockTimeoutMs, maxBlockingMs) + 5_000,
       onWarning: message => this.#teller.warn(message),
       store,

@@ -44,6 +44,7 @@ export function largeObjectsHeader(dumpId: number): Buffer {
 export class ArchiveScan {
   /** Groups of large objects, in order, once the archive was cut in front of their contents. */
   largeObjects: readonly LargeObjectGroup[] = [];
+  readonly #cuts: boolean;
   #place: Place = 'head';
   #isStrange = false;
   /** What has passed, but was not understood yet. */
@@ -63,6 +64,11 @@ export class ArchiveScan {
   /** The groups by the dump id of their contents. */
   readonly #groups: { dumpId: number; dependsOn: number[] }[] = [];
 
+  /** @param cuts whether the archive is to end in front of the contents of large objects. */
+  constructor(cuts: boolean) {
+    this.#cuts = cuts;
+  }
+
   /** Whether all of an archive has passed, or all up to the contents of large objects. */
   get isWhole(): boolean {
     if (this.isCut) return true;
@@ -80,7 +86,7 @@ export class ArchiveScan {
 
   /**
    * Passes an archive on, up to the contents of its first large object, which are left to others to read; the source is then
-   * closed. Of an archive that is not as expected, everything.
+   * closed. Of an archive that is not as expected or not to be cut, everything.
    */
   async *pass(archive: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void, undefined> {
     for await (const chunk of archive) {
@@ -213,8 +219,9 @@ export class ArchiveScan {
     this.#at += passed;
   }
 
-  /** The large objects of all blocks that are to come; nothing when it cannot be told, or when other data follow. */
+  /** The large objects of all blocks that are to come; nothing when these stay, when it cannot be told, or when other data follow. */
   #groupsLeft(): LargeObjectGroup[] | undefined {
+    if (!this.#cuts) return undefined;
     const left = this.#data.slice(this.#nextData);
     if (left.length !== this.#groups.length || !left.every(({ isLargeObjects }) => isLargeObjects))
       return undefined;

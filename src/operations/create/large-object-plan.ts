@@ -1,5 +1,6 @@
 // Divides the large objects of an archive into work, and says where segments end. Both go by the objects themselves, so
 // that one more or one less moves the borders beside it and no others (docs/decisions/large-objects.md).
+import { mixBits } from '../../base/mix-bits.ts';
 import type { LargeObjectGroup } from '../../postgres/archive-scan.ts';
 
 export interface LargeObjectPlan {
@@ -66,8 +67,5 @@ function powerOfTwo(value: number, least: number, most: number): number {
 
 /** Chooses so many of all oids; always the same ones, and of a smaller part some of them. */
 function isChosen(oid: number, part: number): boolean {
-  let hash = Math.imul(oid ^ (oid >>> 16), 0x85eb_ca6b);
-  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2_ae35);
-  hash ^= hash >>> 16;
-  return (hash >>> 0) / 0x1_0000_0000 < part;
+  return (mixBits(oid) >>> 0) / 0x1_0000_0000 < part;
 }

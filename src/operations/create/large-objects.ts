@@ -10,6 +10,14 @@ import type { LargeObjectHost, LargeObjectWorkerData } from './large-object-work
 import type { ReadItemsOptions } from './read-tables.ts';
 import { sealerHost } from './segment-sealer.ts';
 
+/** Fewer large objects that take less, pg_dump has read before a worker has started. */
+const leastObjects = 500;
+const leastBytes = 4 * 1024 * 1024;
+
+export function areWorthWorkers(count: number, totalBytes: number): boolean {
+  return count >= leastObjects || totalBytes >= leastBytes;
+}
+
 export interface LargeObjectOptions
   extends Pick<
     ReadItemsOptions,

@@ -27,6 +27,8 @@ export interface SchemaArchiveOptions {
   relations: readonly Relation[];
   /** All of them, though some may not be readable. */
   withoutLargeObjects: boolean;
+  /** Whether the archive is to end in front of their contents. */
+  cutsLargeObjects: boolean;
   /** How long pg_dump waits for locks of its own: on what belongs to extensions. */
   lockWaitMs: number;
   /** What pg_dump says without failing, such as subscriptions it may not read. */
@@ -54,7 +56,7 @@ const maxArgumentBytes = 1_900_000;
 export async function storeSchemaArchive(options: SchemaArchiveOptions): Promise<StoredArchive> {
   const { program, store } = options;
   const args = dumpArguments(options);
-  const scan = new ArchiveScan();
+  const scan = new ArchiveScan(options.cutsLargeObjects);
   let stored: { bytes: number; segments: SegmentRef[] } = { bytes: 0, segments: [] };
   const result = await runProgram({
     file: program.file,

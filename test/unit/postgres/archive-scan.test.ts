@@ -54,8 +54,12 @@ const rows = (dumpId: number) =>
 const objects = (dumpId: number) =>
   Buffer.concat([largeObjectsHeader(dumpId), int(7001), string('\x01\x03'), int(0), int(0)]);
 
-async function pass(archive: Buffer, chunkBytes: number): Promise<{ scan: ArchiveScan; passed: Buffer }> {
-  const scan = new ArchiveScan();
+async function pass(
+  archive: Buffer,
+  chunkBytes: number,
+  cuts = true,
+): Promise<{ scan: ArchiveScan; passed: Buffer }> {
+  const scan = new ArchiveScan(cuts);
   const passed: Buffer[] = [];
   async function* chunks() {
     for (let at = 0; at < archive.length; at += chunkBytes)
@@ -102,6 +106,15 @@ describe('an archive with large objects', () => {
       expect(scan.isCut).toBe(true);
       expect(scan.isWhole).toBe(true);
       expect(scan.largeObjects.map(({ dumpId, oids }) => [dumpId, [...oids]])).toEqual(expected);
+    }
+  });
+
+  test('is passed whole when it is not to be cut', async () => {
+    const archive = Buffer.concat([head(15, entries15), rows(400), objects(401)]);
+    for (const chunkBytes of sizes) {
+      const { scan, passed } = await pass(archive, chunkBytes, false);
+      expect(passed.equals(archive)).toBe(true);
+      expect(scan).toMatchObject({ isCut: false, isWhole: false });
     }
   });
 
