@@ -13,10 +13,12 @@ import {
   patternsWithoutMatch,
   type Relation,
   readDatabaseFacts,
+  readDetails,
   readExtensions,
   readLargeObjects,
   readNeededRoles,
   readServerFacts,
+  readSizes,
   type Selection,
   type ServerFacts,
 } from '../postgres/catalog.ts';
@@ -710,7 +712,10 @@ class Run {
     const read = tables.filter(
       relation => reasonWithoutRows(relation, { schemaOnly, isStandby }) === undefined,
     );
-    const contexts = await this.#readContexts(this.#clients().leader, server.facts, read);
+    const { leader } = this.#clients();
+    await readDetails(leader, [...read, ...partitionedOf(snapshot)]);
+    await readSizes(leader, read);
+    const contexts = await this.#readContexts(leader, server.facts, read);
     const { parent } = earlier;
     const rangePagesOf = new Map(earlier.rangePages);
     for (const { oid, schema, name } of read) {
@@ -968,10 +973,7 @@ class Run {
     const contextsNow = await this.#readContexts(monitor, server.facts, data.read);
     const { facts } = server;
     await requireSameNames(leader, snapshot.relations);
-    const partitioned = snapshot.relations.filter(
-      ({ isSelected, kind, extension, missing }) =>
-        isSelected && kind === 'p' && extension === null && missing === null,
-    );
+    const partitioned = partitionedOf(snapshot);
     const rootNames = new Set(partitioned.map(({ schema, name }) => quoteQualified(schema, name)));
     const tables: TableEntry[] = [];
     for (const [index, relation] of data.read.entries()) {
@@ -1160,6 +1162,14 @@ class Run {
       throw new PgkeepError('INTERNAL', 'there is no connection yet');
     return { leader: this.#leader, monitor: this.#monitor };
   }
+}
+
+/** The partitioned tables that are in the backup: they have no rows of their own. */
+function partitionedOf({ relations }: SourceSnapshot): Relation[] {
+  return relations.filter(
+    ({ isSelected, kind, extension, missing }) =>
+      isSelected && kind === 'p' && extension === null && missing === null,
+  );
 }
 
 function sizeOf(ranges: Iterable<RangeEntry>): { rows: number; bytes: number } {

@@ -66,12 +66,16 @@ const dataKinds = new Set([
   'MATERIALIZED VIEW DATA',
 ]);
 
+/** By their first word, as there may be a hundred thousand entries. */
+const longKindsByWord = Map.groupBy(longKinds, kind => kind.slice(0, kind.indexOf(' ')));
+
 /** What an entry is, such as TABLE or FK CONSTRAINT, from its text and whether it names a catalog. */
 function kindOf(text: string, catalogOid: string): string {
-  const long = longKinds.find(
-    kind => text.startsWith(`${kind} `) && !(dataKinds.has(kind) && catalogOid !== '0'),
-  );
-  return long ?? text.slice(0, text.indexOf(' '));
+  const word = text.slice(0, text.indexOf(' '));
+  const long = longKindsByWord
+    .get(word)
+    ?.find(kind => text.startsWith(`${kind} `) && !(dataKinds.has(kind) && catalogOid !== '0'));
+  return long ?? word;
 }
 
 /**

@@ -48,9 +48,11 @@ export interface Relation {
   hidesRows: boolean;
   /** Main fork, in pages of the server's block size; 0 until {@link readSizes} has filled it in. */
   pages: number;
-  /** With TOAST, without indexes; filled in likewise. */
+  /** With what is in TOAST, without indexes; filled in likewise. */
   sizeBytes: number;
+  /** Those of a table whose values are stored; empty until {@link readDetails} has filled it in, like the next two. */
   columns: string[];
+  /** Where its rows are to be loaded, when that is not itself. */
   loadVia: { schema: string; name: string } | null;
   /** Oids of the tables it inherits from or is a partition of. */
   parents: string[];
@@ -112,15 +114,7 @@ const sqlstates = { invalidRegularExpression: '2201B', invalidByteSequence: '220
  * @throws PgkeepError DATABASE_QUERY, for instance for a pattern that is no regular expression.
  */
 export async function readRelations(client: pg.Client, selection: Selection): Promise<Relation[]> {
-  let rows: TextRow[];
-  try {
-    rows = await queryRows(client, relationsQuery(selection), 'reading the catalog');
-  } catch (error) {
-    const isBadName =
-      error instanceof PgkeepError && error.context.sqlstate === sqlstates.invalidByteSequence;
-    throw isBadName ? await badNameError(client, error) : error;
-  }
-  const relations = rows.map(toRelation);
+  const relations = (await readNames(client, relationsQuery(selection))).map(toRelation);
   const selected = new Set(relations.filter(relation => relation.isSelected).map(relation => relation.oid));
   for (const relation of relations) {
     // As pg_dump: a sequence goes with the table that owns it, and one of an identity column never without it.
@@ -131,15 +125,42 @@ export async function readRelations(client: pg.Client, selection: Selection): Pr
   return relations;
 }
 
+/** Fills in columns, parents and `loadVia`, which take the server longer than all the rest. @throws as {@link readRelations}. */
+export async function readDetails(client: pg.Client, relations: readonly Relation[]): Promise<void> {
+  const rows = await readNames(client, detailsQuery(relations));
+  const byOid = new Map(rows.map(row => [row.oid, row]));
+  for (const relation of relations) {
+    const row = byOid.get(relation.oid);
+    const via = row?.load_via ? (JSON.parse(row.load_via) as [string, string]) : null;
+    relation.columns = row?.columns ? (JSON.parse(row.columns) as string[]) : [];
+    relation.parents = row?.parents ? (JSON.parse(row.parents) as string[]) : [];
+    relation.loadVia = via && { schema: via[0], name: via[1] };
+    requireUtf8(relation, relation.columns);
+  }
+}
+
+/** @throws PgkeepError DATABASE_QUERY naming what has a name that is not UTF-8; a transaction is rolled back then. */
+async function readNames(client: pg.Client, sql: string): Promise<TextRow[]> {
+  try {
+    return await queryRows(client, sql, 'reading the catalog');
+  } catch (error) {
+    const isBadName =
+      error instanceof PgkeepError && error.context.sqlstate === sqlstates.invalidByteSequence;
+    throw isBadName ? await badNameError(client, error) : error;
+  }
+}
+
 /**
  * Fills in the sizes of tables, which must be locked by this session: asking for the size of a table that somebody
  * else has locked would wait for that lock, without limit.
  */
 export async function readSizes(client: pg.Client, tables: readonly Relation[]): Promise<void> {
+  // Only of what holds rows: each further file that is asked for takes as long as reading a small table.
   const rows = await queryRows(
     client,
-    `SELECT oid, pg_catalog.pg_relation_size(oid) / current_setting('block_size')::int AS pages, pg_catalog.pg_table_size(oid) AS size
-     FROM unnest(ARRAY[${tables.map(table => table.oid).join(',')}]::oid[]) AS t(oid)`,
+    `SELECT oid, heap / current_setting('block_size')::int AS pages, heap + coalesce(toast, 0) AS size
+     FROM (SELECT c.oid, pg_catalog.pg_relation_size(c.oid) AS heap, pg_catalog.pg_relation_size(nullif(c.reltoastrelid, 0)::regclass) AS toast
+           FROM ${oidsOf(tables)} JOIN pg_catalog.pg_class c ON c.oid = t.oid OFFSET 0) AS sizes`,
     'reading the sizes of the tables',
   );
   const byOid = new Map(rows.map(row => [row.oid, row]));
@@ -348,7 +369,7 @@ function selectedCondition(selection: Selection): string {
   return `(${included} AND NOT ${anyOf(selection.excludeTables, tableCondition)})`;
 }
 
-function relationsQuery(selection: Selection): string {
+function detailsQuery(relations: readonly Relation[]): string {
   return `
     WITH unsafe AS (
       -- Hash partitioning of an enum depends on the oids of its labels, which differ between databases
@@ -357,11 +378,27 @@ function relationsQuery(selection: Selection): string {
       WHERE (SELECT o.oid FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_am a ON a.oid = o.opcmethod
              WHERE o.opcname = 'enum_ops' AND o.opcnamespace = 'pg_catalog'::regnamespace AND a.amname = 'hash') = ANY (partclass)
     )
+    SELECT c.oid,
+      CASE WHEN c.relkind = 'r' THEN (
+        SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum)::text FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '') END AS columns,
+      (SELECT pg_catalog.json_agg(i.inhparent::text)::text FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid) AS parents,
+      (SELECT pg_catalog.json_build_array(rn.nspname, r.relname)::text
+       FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
+       WHERE c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid)
+         AND EXISTS (SELECT 1 FROM pg_catalog.pg_partition_ancestors(c.oid) p JOIN unsafe u ON u.partrelid = p.relid)) AS load_via
+    FROM ${oidsOf(relations)} JOIN pg_catalog.pg_class c ON c.oid = t.oid`;
+}
+
+/** As an item of FROM: `t.oid`. */
+function oidsOf(relations: readonly Relation[]): string {
+  return `unnest(ARRAY[${relations.map(({ oid }) => oid).join(',')}]::oid[]) AS t(oid)`;
+}
+
+function relationsQuery(selection: Selection): string {
+  return `
     SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind, c.relpersistence = 'u' AS unlogged,
-      coalesce(am.amname = 'heap', false) AS heap,
-      (SELECT e.extname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
-       WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0
-         AND d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.deptype = 'e') AS extension,
+      coalesce(am.amname = 'heap', false) AS heap, member.extname AS extension,
       EXISTS (SELECT 1 FROM pg_catalog.pg_extension e WHERE c.oid = ANY (e.extconfig)) AS configuration,
       ${selectedCondition(selection)} AS selected,
       NOT ${anyOf(selection.excludeTableData, tableCondition)} AS data_selected,
@@ -371,24 +408,21 @@ function relationsQuery(selection: Selection): string {
                        ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END, true) AS readable,
       -- From 16 on other privileges than SELECT allow this lock too.
       coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND c.relkind IN ('r', 'p') AND pg_catalog.has_table_privilege(c.oid,
-        CASE WHEN current_setting('server_version_num')::int >= 170000 THEN 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, MAINTAIN'
-             WHEN current_setting('server_version_num')::int >= 160000 THEN 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE'
-             ELSE 'SELECT' END), true) AS lockable,
+        (SELECT CASE WHEN current_setting('server_version_num')::int >= 170000 THEN 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, MAINTAIN'
+                     WHEN current_setting('server_version_num')::int >= 160000 THEN 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE'
+                     ELSE 'SELECT' END)), true) AS lockable,
       c.relkind = 'r' AND pg_catalog.row_security_active(c.oid) AS hides_rows,
-      CASE WHEN c.relkind = 'r' THEN (
-        SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum)::text FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '') END AS columns,
-      (SELECT pg_catalog.json_agg(i.inhparent::text)::text FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid) AS parents,
       (SELECT pg_catalog.json_build_array(d.refobjid, d.deptype)::text FROM pg_catalog.pg_depend d
        WHERE c.relkind = 'S' AND d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0
-         AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')) AS owner,
-      (SELECT pg_catalog.json_build_array(rn.nspname, r.relname)::text
-       FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
-       WHERE c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid)
-         AND EXISTS (SELECT 1 FROM pg_catalog.pg_partition_ancestors(c.oid) p JOIN unsafe u ON u.partrelid = p.relid)) AS load_via
+         AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')) AS owner
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam
+    -- Joined, as most relations belong to none: there may be ten thousands to look for.
+    LEFT JOIN (
+      SELECT d.objid, e.extname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+      WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objsubid = 0
+        AND d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.deptype = 'e') member ON member.objid = c.oid
     WHERE c.relkind IN ('r','p','v','m','f','S') AND c.relpersistence <> 't'
       AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
     ORDER BY n.nspname, c.relname`;
@@ -396,7 +430,6 @@ function relationsQuery(selection: Selection): string {
 
 function toRelation(row: TextRow): Relation {
   const owner = row.owner ? (JSON.parse(row.owner) as [string, string]) : null;
-  const via = row.load_via ? (JSON.parse(row.load_via) as [string, string]) : null;
   const relation: Relation = {
     oid: text(row.oid),
     schema: text(row.schema),
@@ -413,20 +446,24 @@ function toRelation(row: TextRow): Relation {
     hidesRows: row.hides_rows === 't',
     pages: 0,
     sizeBytes: 0,
-    columns: row.columns ? (JSON.parse(row.columns) as string[]) : [],
-    loadVia: via && { schema: via[0], name: via[1] },
-    parents: row.parents ? (JSON.parse(row.parents) as string[]) : [],
+    columns: [],
+    loadVia: null,
+    parents: [],
     owner: owner && { oid: String(owner[0]), isIdentity: owner[1] === 'i' },
     missing: null,
   };
-  if ([relation.schema, relation.name, ...relation.columns].some(name => name.includes('\uFFFD'))) {
-    throw notUtf8(`${relation.schema}.${relation.name}`);
-  }
+  requireUtf8(relation, []);
   return relation;
+}
+
+function requireUtf8({ schema, name }: Relation, columns: readonly string[]): void {
+  if ([schema, name, ...columns].some(one => one.includes('\uFFFD'))) throw notUtf8(`${schema}.${name}`);
 }
 
 /** A database of encoding SQL_ASCII may have names of any bytes; the server itself fails over them, without a name. */
 async function badNameError(client: pg.Client, error: unknown): Promise<unknown> {
+  // A transaction has failed with it.
+  await queryRows(client, 'ROLLBACK', 'looking for names that are not UTF-8');
   const rows = await queryRows(
     client,
     `SELECT encode(convert_to(n.nspname || '.' || c.relname, 'SQL_ASCII'), 'hex') AS relation,

@@ -3,7 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { PgkeepError, throwIfAborted } from '../base/errors.ts';
-import { type Relation, readIfAllowed, readRelations, readSizes, type Selection } from './catalog.ts';
+import { type Relation, readIfAllowed, readRelations, type Selection } from './catalog.ts';
 import { closeClient, openClient, queryRows } from './client.ts';
 import { quoteLiteral, quoteQualified } from './identifiers.ts';
 import { translateDatabaseError } from './server-error.ts';
@@ -72,10 +72,6 @@ export async function takeSnapshot(
       const locked = new Set(wanted.map(identity));
       const unlocked = lockable(relations).find(relation => !locked.has(identity(relation)));
       if (unlocked === undefined) {
-        await readSizes(
-          client,
-          lockable(relations).filter(relation => relation.kind === 'r'),
-        );
         const walPosition = await readWalPosition(monitor, isStandby);
         const isWalFlushed = isStandby || (await waitForFlush(monitor, walPosition, signal));
         return { ...snapshot, walBefore, walPosition, isWalFlushed, relations, dependents };

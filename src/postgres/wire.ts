@@ -14,17 +14,31 @@ export interface CopySink {
   write(chunk: Buffer, start: number, end: number): void;
 }
 
-interface Command {
+/** A statement, and what it is for, as in "reading table t". */
+export interface Statement {
+  sql: string;
   doing: string;
-  sink: CopySink | undefined;
-  rows: (string | null)[][];
-  tag: string;
+}
+
+/** One message, of one or several statements. */
+interface Command {
+  /** What each statement is for; the last goes for those after it, too. */
+  doing: readonly string[];
+  /** Of each statement, where they are COPYs. */
+  sinks: readonly CopySink[];
+  /** Of the last statement that gave any. */
+  rows: Row[];
+  /** Of the statements that have ended. */
+  ended: { rows: Row[]; tag: string }[];
   complaint: ServerComplaint | undefined;
   /** Called when the server is ready to take COPY data. */
   onCopyIn: (() => void) | undefined;
   resolve: (command: Command) => void;
   reject: (error: PgkeepError) => void;
 }
+
+/** Values as text. */
+type Row = (string | null)[];
 
 const message = {
   rowDescription: 0x54,
@@ -78,7 +92,10 @@ export class WireConnection {
     stream.removeAllListeners('data');
     const connection = new WireConnection(stream);
     const reader = new FrameReader({
-      copyData: (chunk, start, end) => connection.#commands[0]?.sink?.write(chunk, start, end),
+      copyData: (chunk, start, end) => {
+        const command = connection.#commands[0];
+        command?.sinks[command.ended.length]?.write(chunk, start, end);
+      },
       message: (type, body) => connection.#receive(type, body),
     });
     receive = received => {
@@ -98,8 +115,17 @@ export class WireConnection {
    * Runs one or several statements; the rows of the last that gave any, values as text.
    * @throws PgkeepError as serverError says, DATABASE_CONNECTION_LOST.
    */
-  async run(sql: string, doing: string): Promise<(string | null)[][]> {
-    return (await this.#send(sql, doing)).rows;
+  async run(sql: string, doing: string): Promise<Row[]> {
+    return (await this.#send(sql, [doing])).rows;
+  }
+
+  /**
+   * Runs queries, each one statement, in one message: for many small ones it is the way to and fro that counts.
+   * @returns the rows of each.
+   * @throws PgkeepError of the first that fails; those after it are not run.
+   */
+  async runAll(queries: readonly Statement[]): Promise<Row[][]> {
+    return (await this.#sendAll(queries)).map(({ rows }) => rows);
   }
 
   /**
@@ -107,14 +133,21 @@ export class WireConnection {
    * @returns the number of rows the server counted.
    */
   async copyOut(sql: string, doing: string, sink: CopySink): Promise<number> {
-    return rowCount((await this.#send(sql, doing, { sink })).tag);
+    const [rows = Number.NaN] = await this.copyOutAll([{ sql, doing, sink }]);
+    return rows;
+  }
+
+  /** Several of these in one message, as {@link runAll}. @returns the number of rows of each. */
+  async copyOutAll(copies: readonly (Statement & { sink: CopySink })[]): Promise<number[]> {
+    const sinks = copies.map(({ sink }) => sink);
+    return (await this.#sendAll(copies, sinks)).map(({ tag }) => rowCount(tag));
   }
 
   /** COPY ... FROM STDIN. @returns once the server takes data; the caller must `end` or `fail` it. */
   async copyIn(sql: string, doing: string): Promise<CopyIn> {
     let ended: Promise<Command> | undefined;
     await new Promise<void>((resolve, reject) => {
-      ended = this.#send(sql, doing, { onCopyIn: resolve });
+      ended = this.#send(sql, [doing], { onCopyIn: resolve });
       ended.catch(reject);
     });
     if (ended === undefined) throw new PgkeepError('INTERNAL', 'COPY was not sent');
@@ -143,19 +176,34 @@ export class WireConnection {
     this.#socket.end(frame(message.terminate, Buffer.alloc(0)), () => this.#socket.destroy());
   }
 
+  async #sendAll(statements: readonly Statement[], sinks: readonly CopySink[] = []) {
+    if (statements.length === 0) return [];
+    const sql = statements.map(statement => statement.sql).join(';\n');
+    const doing = statements.map(statement => statement.doing);
+    const { ended } = await this.#send(sql, doing, { sinks });
+    // Each must have an answer of its own, or those of others would pass for it.
+    if (ended.length !== statements.length) {
+      throw new PgkeepError(
+        'INTERNAL',
+        `the server answered ${ended.length} statements where ${statements.length} were sent, ${doing[0]} first`,
+      );
+    }
+    return ended;
+  }
+
   #send(
     sql: string,
-    doing: string,
-    kind: Pick<Partial<Command>, 'sink' | 'onCopyIn'> = {},
+    doing: readonly string[],
+    kind: Pick<Partial<Command>, 'sinks' | 'onCopyIn'> = {},
   ): Promise<Command> {
     if (this.#lost !== undefined) return Promise.reject(this.#lost);
     return new Promise((resolve, reject) => {
       this.#commands.push({
         doing,
-        sink: kind.sink,
+        sinks: kind.sinks ?? [],
         onCopyIn: kind.onCopyIn,
         rows: [],
-        tag: '',
+        ended: [],
         complaint: undefined,
         resolve,
         reject,
@@ -175,7 +223,7 @@ export class WireConnection {
         command.rows.push(parseRow(body));
         return;
       case message.commandComplete:
-        command.tag = body.toString('latin1', 0, body.length - 1);
+        command.ended.push({ rows: command.rows, tag: body.toString('latin1', 0, body.length - 1) });
         return;
       case message.copyInResponse:
         command.onCopyIn?.();
@@ -186,15 +234,16 @@ export class WireConnection {
       case message.readyForQuery:
         this.#commands.shift();
         if (command.complaint === undefined) command.resolve(command);
-        else command.reject(serverError(command.complaint, command.doing));
+        else command.reject(serverError(command.complaint, doingOf(command)));
     }
   }
 
   #lose(error: unknown): void {
     if (this.#lost !== undefined) return;
     // The server's last words, as on a shutdown, tell more than the closed socket.
-    const complaint = this.#commands[0]?.complaint;
-    const doing = this.#commands[0]?.doing ?? 'waiting';
+    const [running] = this.#commands;
+    const complaint = running?.complaint;
+    const doing = running === undefined ? 'waiting' : doingOf(running);
     this.#lost =
       complaint === undefined ? translateDatabaseError(error, doing) : serverError(complaint, doing);
     for (const command of this.#commands.splice(0)) command.reject(this.#lost);
@@ -231,7 +280,7 @@ export class CopyIn {
   /** @returns the number of rows the server took in. */
   async end(): Promise<number> {
     this.#socket.write(frame(message.copyDone, Buffer.alloc(0)));
-    return rowCount((await this.#ended).tag);
+    return rowCount((await this.#ended).ended.at(-1)?.tag ?? '');
   }
 
   /** Makes the server drop what it was sent. */
@@ -249,13 +298,18 @@ function frame(type: number, body: Buffer): Buffer {
   return out;
 }
 
+/** What the statement is for that is running: after one that failed, no other is run. */
+function doingOf({ doing, ended }: Command): string {
+  return doing[ended.length] ?? doing.at(-1) ?? '';
+}
+
 /** The count at the end of a command tag such as "COPY 12". */
 function rowCount(tag: string): number {
   return Number(/ (\d+)$/.exec(tag)?.[1] ?? Number.NaN);
 }
 
-function parseRow(body: Buffer): (string | null)[] {
-  const values: (string | null)[] = [];
+function parseRow(body: Buffer): Row {
+  const values: Row = [];
   const count = body.readUInt16BE(0);
   let at = 2;
   for (let i = 0; i < count; i++) {

@@ -131,9 +131,7 @@ describe('DDL that waits for the backup', () => {
     });
     expect(await refused).toBe('55P03');
     const log = server.log().slice(logBefore);
-    expect(log).toMatch(
-      /canceling statement due to lock timeout[^\n]*\n(.*\n)?.*STATEMENT: {2}COPY \(SELECT/,
-    );
+    expect(log).toMatch(/canceling statement due to lock timeout[^\n]*\n(.*\n)?.*STATEMENT: {2}COPY ["(]/);
     await expectRestores(source, repository);
   });
 });

@@ -111,7 +111,7 @@ function copiesBySession(logBefore: number): number[] {
   const copies = server
     .log()
     .slice(logBefore)
-    .matchAll(/^(\d+) keeper LOG: {2}statement: COPY \(SELECT "id"/gm);
+    .matchAll(/^(\d+) keeper LOG: {2}statement: COPY "\w+"."\w+" \("id"/gm);
   const counts = new Map<string, number>();
   for (const [, pid = ''] of copies) counts.set(pid, (counts.get(pid) ?? 0) + 1);
   return [...counts.values()];
@@ -234,7 +234,7 @@ describe('--nice', () => {
         PGKEEP_PROGRAMS: server.binDir,
       },
     });
-    const reading = `SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pgkeep backup-%' AND query LIKE 'COPY (SELECT%'`;
+    const reading = `SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pgkeep backup-%' AND query LIKE 'COPY %'`;
     const dump = await waitFor('two workers and pg_dump', async () => {
       if ((await psql(server, 'postgres', reading)).trim() !== '2') return undefined;
       return descendants(run.pid).find(({ command }) => command.includes('--snapshot'));

@@ -131,12 +131,32 @@ describe('rows larger than a segment', () => {
 });
 
 describe('three thousand tables', () => {
+  /** How many tables' rows each transaction that joined a snapshot has read, by what the server logged. */
+  function tablesPerTransaction(): number[] {
+    const counts = new Map<string, number>();
+    const transactions = new Map<string, number>();
+    let pid = '';
+    for (const line of server.log().split('\n')) {
+      pid = /^\S+ \S+ \S+ \[(\d+)\] /.exec(line)?.[1] ?? pid;
+      if (line.includes('SET TRANSACTION SNAPSHOT')) transactions.set(pid, (transactions.get(pid) ?? 0) + 1);
+      const transaction = `${pid} ${transactions.get(pid) ?? 0}`;
+      if (/COPY "many_\d"/.test(line)) counts.set(transaction, (counts.get(transaction) ?? 0) + 1);
+    }
+    return [...counts.values()];
+  }
+
   it('share a few objects, and come back', async () => {
     await using folder = makeTempFolder('repository');
     await server.createDatabase('many');
     await loadFixture(server, 'many', 'many-tables.sql');
+    await psql(server, 'many', "ALTER DATABASE many SET log_statement = 'all'");
     const backup = await backUp(server, 'many', folder.path);
+    await psql(server, 'many', 'ALTER DATABASE many RESET log_statement');
     expect([backup.tables, backup.rows]).toEqual([3000, 10_795]);
+    // All but the empty ones; and no transaction holds the locks of half of them.
+    const read = tablesPerTransaction();
+    expect(read.reduce((sum, count) => sum + count, 0)).toBe(2700);
+    expect(Math.max(...read)).toBeLessThan(1000);
     expect(countObjects(folder.path, 'segments')).toBeLessThan(100);
     await psql(server, 'many', 'INSERT INTO many_0.t_3 VALUES (1)');
     const second = await backUp(server, 'many', folder.path);

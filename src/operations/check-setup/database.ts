@@ -3,7 +3,7 @@ import type pg from 'pg';
 import { PgkeepError } from '../../base/errors.ts';
 import { joinSignals } from '../../base/join-signals.ts';
 import { formatBytes } from '../../base/units.ts';
-import { readRelations, readServerFacts, type ServerFacts } from '../../postgres/catalog.ts';
+import { readDetails, readRelations, readServerFacts, type ServerFacts } from '../../postgres/catalog.ts';
 import { closeClient, openClient, queryRows, tlsVersion } from '../../postgres/client.ts';
 import { type DatabaseTarget, describeTarget, type Environment, readTarget } from '../../postgres/target.ts';
 import { type Checklist, checkClock, clockSkewMs } from '../checklist.ts';
@@ -155,6 +155,8 @@ class Behind {
         excludeTableData: [],
       };
       const relations = await readRelations(client, everything);
+      // Names that a backup would fail over.
+      await readDetails(client, relations);
       checkTables(list, relations, role, versionNumber);
       await checkLocks(list, client, relations);
     });

@@ -156,13 +156,16 @@ export interface LockFacts {
   capacity: number;
 }
 
+/** By what reads rows, which ends its transaction after some hundreds of tables. */
+const lockedByReading = 2_000;
+
 /**
  * The share of the server's lock table that a backup takes. The backup's own transaction and pg_dump lock every table, and
- * reading locks tables with their indexes; there is room for two holders of each lock.
+ * reading locks tables with their indexes, some at a time; there is room for two holders of each lock.
  */
 export function lockShare({ tables, indexes, capacity }: LockFacts): number {
-  const locked = tables + indexes;
-  const holdings = 2 * tables + locked;
+  const locked = tables + Math.min(indexes, lockedByReading);
+  const holdings = 2 * tables + Math.min(tables + indexes, lockedByReading);
   return Math.max(locked, holdings / 2) / capacity;
 }
 

@@ -167,7 +167,10 @@ export function keepsCtids(plan: CopyPlan, { table: index, range }: CopyTask): b
 /** COPY of the rows' text, in the order of pages and line pointers. */
 export function textSql(plan: CopyPlan, task: CopyTask): string {
   const { columns, from } = tableOf(plan, task.table);
-  return copyText(plan, `SELECT ${columns} FROM ONLY ${from}${where(plan, task)}`);
+  const condition = where(plan, task);
+  // Of a whole table without a query, which would cost more than the rows of a small one. It never takes rows of children.
+  if (condition === '' && columns !== '') return copyText(plan, `${from} (${columns})`);
+  return copyText(plan, `(SELECT ${columns} FROM ONLY ${from}${condition})`);
 }
 
 /** COPY, in binary, of one row: the ctids of all rows, packed. */
@@ -195,7 +198,7 @@ export function changesSql(plan: CopyPlan, task: CopyTask, age: number): string 
 /** COPY of the text of young rows, each with its ctid in front. */
 export function youngSql(plan: CopyPlan, task: CopyTask, age: number): string {
   const { columns, from } = tableOf(plan, task.table);
-  return copyText(plan, `SELECT ctid, ${columns} FROM ONLY ${from}${where(plan, task, isYoung(age))}`);
+  return copyText(plan, `(SELECT ctid, ${columns} FROM ONLY ${from}${where(plan, task, isYoung(age))})`);
 }
 
 /** The same, of the rows with these ctids, as SQL writes them. */
@@ -204,7 +207,7 @@ export function rowsSql(plan: CopyPlan, task: CopyTask, ctids: readonly string[]
   const list = ctids.map(ctid => `"${ctid}"`).join(',');
   // With the bounds of the range, as the server may prefer to scan.
   const condition = where(plan, task, `ctid = ANY ('{${list}}'::tid[])`);
-  return copyText(plan, `SELECT ctid, ${columns} FROM ONLY ${from}${condition}`);
+  return copyText(plan, `(SELECT ctid, ${columns} FROM ONLY ${from}${condition})`);
 }
 
 function tableOf(plan: CopyPlan, index: number): PlannedTable {
@@ -232,8 +235,9 @@ function packed(filter: string): string {
   return `string_agg(tidsend(ctid), ''::bytea)${filter}`;
 }
 
-function copyText(plan: CopyPlan, query: string): string {
-  return `COPY (${query}) TO STDOUT WITH (ENCODING '${plan.encoding}')`;
+/** @param what a table with its columns, or a query in parentheses. */
+function copyText(plan: CopyPlan, what: string): string {
+  return `COPY ${what} TO STDOUT WITH (ENCODING '${plan.encoding}')`;
 }
 
 function copyBinary(query: string): string {

@@ -29,7 +29,7 @@ import {
 import { BinaryRow, CtidSink } from './copy-sinks.ts';
 import { Turn } from './load-limit.ts';
 import { compareRange, ctidAt, ctidBytes, ctidText, listCtids } from './range-change.ts';
-import { BufferPool, SegmentCutter } from './segment-cutter.ts';
+import { BufferPool, SegmentCutter, type SliceSink } from './segment-cutter.ts';
 import { type SealerHost, SegmentSealer } from './segment-sealer.ts';
 
 export interface CopyWorkerData {
@@ -54,8 +54,8 @@ export interface CopyWorkerData {
 
 /** What the main thread answers. */
 export type CopyHost = SealerHost & {
-  /** What an earlier backup tells of the range, if it does. */
-  reference(task: CopyTask): Promise<RangeReference | undefined>;
+  /** What an earlier backup tells of each range, if it does. */
+  references(tasks: CopyTask[]): Promise<(RangeReference | undefined)[]>;
   /** A sealed segment. */
   fetch(id: string): Promise<unknown>;
   /** An item was read; where its bytes are is told later. */
@@ -84,16 +84,20 @@ export type TaskResult =
   | (Exclude<RangeOrigin, { kind: 'unread' }> & { entry: RangeEntry });
 
 /** What has become of a range since the earlier backup. */
-interface Change {
+interface Change extends Counts {
   /** Its state then, or its base's. */
   since: RangeReference;
   age: number;
-  /** Of rows; the young ones' ctids as the server packed them, where they are known. */
-  old: number;
-  young: number;
+  /** Of the young ones, as the server packed them, where they are known. */
   youngCtids: Buffer | undefined;
   /** All lines that are gone; `undefined` when they are those that were gone before. */
   gone: NumberListWriter | undefined;
+}
+
+/** Of rows, in the snapshot of now. */
+interface Counts {
+  old: number;
+  young: number;
 }
 
 interface ReadTask {
@@ -104,6 +108,13 @@ interface ReadTask {
   result: () => Promise<TaskResult>;
 }
 
+interface CtidList {
+  count: number;
+  bytes: Buffer;
+}
+
+type WholeRead = ReadTask & { text: () => Promise<Slice[]> };
+
 /** Segment buffers: one being filled, the others on their way through lookup, compression and sealing. */
 const buffers = 4;
 /** Of what is small: a reader of many deltas keeps one such segment of each open. */
@@ -111,6 +122,11 @@ const smallBytes = 2 * 1024 * 1024;
 const smallBuffers = 3;
 /** Items whose COPYs are sent ahead, so that the server never waits for a round trip. */
 const sentAhead = 2;
+/**
+ * A transaction keeps the locks of all that it has read, for which a server has little room. The coordinator's locks are what
+ * protects the tables, and its snapshot can be joined anew: after about so many a worker begins another transaction.
+ */
+const rangesPerTransaction = 500;
 const lockTimeoutMs = 2_000;
 /** How often a worker that is held back looks whether it may go on. */
 const heldBackMs = 100;
@@ -140,6 +156,8 @@ class Reader {
   readonly #ages = new Map<string, Promise<number>>();
   /** Tables in which rows were gone from the range looked at last: of the next one, ctids are asked for at once. */
   readonly #changing = new Set<number>();
+  /** In the transaction of now. */
+  #rangesBegun = 0;
 
   constructor(data: CopyWorkerData, line: ThreadLine<CopyHost>, wire: WireConnection) {
     this.#data = data;
@@ -178,7 +196,7 @@ class Reader {
     await this.#begin();
     const underWay: { item: number; ended: Promise<void> }[] = [];
     for (;;) {
-      while (underWay.length < sentAhead) {
+      while (underWay.length < sentAhead && this.#rangesBegun < rangesPerTransaction) {
         if (this.#isHeldBack && underWay.length > 0) break;
         while (this.#isHeldBack) await sleep(heldBackMs);
         const item = this.#take();
@@ -189,7 +207,13 @@ class Reader {
         underWay.push({ item, ended });
       }
       const first = underWay.shift();
-      if (first === undefined) break;
+      if (first === undefined) {
+        if (this.#rangesBegun < rangesPerTransaction) break;
+        // With nothing under way: what was found out about transactions' ages holds in this one alone.
+        await this.#wire.run('COMMIT', 'ending a transaction');
+        await this.#begin();
+        continue;
+      }
       try {
         await first.ended;
       } catch (error) {
@@ -228,6 +252,7 @@ class Reader {
 
   async #begin(): Promise<void> {
     this.#ages.clear();
+    this.#rangesBegun = 0;
     // A lock wait here means DDL queues behind the leader's lock; the watcher decides how long that may last.
     await this.#wire.run(
       `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '${this.#data.snapshotId}'; SET LOCAL lock_timeout = ${lockTimeoutMs}`,
@@ -237,13 +262,8 @@ class Reader {
 
   async #readItem(item: number): Promise<void> {
     const tasks = tasksOf(this.#data.plan, item);
-    const read = await this.#cutting(async cutter => {
-      const ended = await Promise.allSettled(tasks.map(task => this.#readTask(task, cutter)));
-      return ended.map(task => {
-        if (task.status === 'rejected') throw task.reason;
-        return task.value;
-      });
-    });
+    this.#rangesBegun += tasks.length;
+    const read = await this.#cutting(cutter => this.#readTasks(tasks, cutter));
     const verified: ReadTask[] = [];
     for (const task of read) verified.push((await task.verify?.()) ?? task);
     await this.#report(verified);
@@ -283,29 +303,63 @@ class Reader {
     await Promise.race(this.#results);
   }
 
-  /** Sends what it can without waiting for an answer: the next COPY is to follow at once. */
-  async #readTask(task: CopyTask, cutter: SegmentCutter): Promise<ReadTask> {
-    const reference = this.#data.hasParent ? await this.#line.call('reference', task) : undefined;
-    if (reference === undefined) return this.#readWhole(task, cutter);
-    if (this.#data.isVerified) return this.#readVerified(task, reference, cutter);
-    const change = await this.#findReadableChange(task, reference);
-    if (change === 'unknown') return this.#readWhole(task, cutter);
+  /** Of an item, most often all are read whole, or none has changed. */
+  async #readTasks(tasks: readonly CopyTask[], cutter: SegmentCutter): Promise<ReadTask[]> {
+    if (!this.#data.hasParent) return this.#readWhole(tasks, cutter);
+    const references = await this.#line.call('references', [...tasks]);
+    const known = tasks.flatMap((task, index) => {
+      const reference = references[index];
+      return reference === undefined ? [] : [{ task, reference }];
+    });
+    const counts = await this.#countRows(known);
+    const found = await allEnded(
+      known.map(async ({ task, reference }): Promise<[CopyTask, ReadTask | undefined]> => {
+        const { isVerified } = this.#data;
+        const read = isVerified
+          ? this.#readVerified(task, reference, counts.get(task), cutter)
+          : this.#readChange(task, reference, counts.get(task));
+        return [task, await read];
+      }),
+    );
+    const read = new Map(found);
+    const others = tasks.filter(task => read.get(task) === undefined);
+    const whole = await this.#readWhole(others, cutter);
+    return tasks.flatMap(task => read.get(task) ?? whole[others.indexOf(task)] ?? []);
+  }
+
+  /** @returns nothing when the range is to be read whole. */
+  async #readChange(
+    task: CopyTask,
+    reference: RangeReference,
+    counts: Counts | undefined,
+  ): Promise<ReadTask | undefined> {
+    const change = await this.#findReadableChange(task, reference, counts);
+    if (change === 'unknown') return undefined;
     if (change === 'none') {
       return { rows: reference.entry.rows, result: async () => ({ ...task, kind: 'unread' }) };
     }
     return this.#readDelta(task, change);
   }
 
-  async #readWhole(
-    task: CopyTask,
-    cutter: SegmentCutter,
-  ): Promise<ReadTask & { text: () => Promise<Slice[]> }> {
+  /** Sends all without waiting for an answer, small tables' COPYs in one message: the next COPY is to follow at once. */
+  async #readWhole(tasks: readonly CopyTask[], cutter: SegmentCutter): Promise<WholeRead[]> {
     const { plan } = this.#data;
-    const sink = cutter.sink();
-    const [rows, list] = await Promise.all([
-      this.#wire.copyOut(textSql(plan, task), this.#reading(task), sink),
-      keepsCtids(plan, task) ? this.#readCtids(task) : undefined,
+    const copies = tasks.map(task => ({
+      task,
+      sql: textSql(plan, task),
+      doing: this.#reading(task),
+      sink: cutter.sink(),
+    }));
+    const [rows, lists] = await Promise.all([
+      this.#wire.copyOutAll(copies),
+      this.#readCtids(tasks.filter(task => keepsCtids(plan, task))),
     ]);
+    return copies.map(({ task, sink }, index) =>
+      this.#wholeRead(task, sink, rows[index] ?? Number.NaN, lists.get(task)),
+    );
+  }
+
+  #wholeRead(task: CopyTask, sink: SliceSink, rows: number, list: CtidList | undefined): WholeRead {
     if (list !== undefined && list.count !== rows) {
       throw new PgkeepError(
         'INTERNAL',
@@ -322,15 +376,21 @@ class Reader {
   }
 
   /** Reads the range, and derives it from the earlier backup as well. */
-  async #readVerified(task: CopyTask, reference: RangeReference, cutter: SegmentCutter): Promise<ReadTask> {
-    const change = await this.#findReadableChange(task, reference).catch(async (error: unknown) => {
+  async #readVerified(
+    task: CopyTask,
+    reference: RangeReference,
+    counts: Counts | undefined,
+    cutter: SegmentCutter,
+  ): Promise<ReadTask | undefined> {
+    const change = await this.#findReadableChange(task, reference, counts).catch(async (error: unknown) => {
       if (!(error instanceof PgkeepError) || error.code !== 'INCREMENTAL_MISMATCH') throw error;
       await this.#line.call('mismatch', error.message);
       return 'unknown' as const;
     });
-    if (change === 'unknown') return this.#readWhole(task, cutter);
+    if (change === 'unknown') return undefined;
     const derived = change === 'none' ? noRows : await this.#digestYoung(task, change);
-    const read = await this.#readWhole(task, cutter);
+    const [read] = await this.#readWhole([task], cutter);
+    if (read === undefined) return undefined;
     const verify = async (): Promise<ReadTask> => {
       const whole = { rows: read.rows, slices: await read.text() };
       if (change === 'none' && isSameText(reference.entry, whole)) return read;
@@ -349,7 +409,8 @@ class Reader {
       } catch (error) {
         await this.#tellUnreadable(error);
         // What was found in the repository may be what is damaged: now it is looked at.
-        return await this.#cutting(again => this.#readWhole(task, again));
+        const [again] = await this.#cutting(cut => this.#readWhole([task], cut));
+        return again ?? read;
       }
     };
     return { ...read, verify };
@@ -384,18 +445,50 @@ class Reader {
     return digest.digest;
   }
 
-  /** Where the rows lie; nothing when the server does not give them in the order of their places. */
-  async #readCtids(task: CopyTask): Promise<{ count: number; bytes: Buffer } | undefined> {
-    const packed = new BinaryRow();
-    await this.#wire.copyOut(ctidsSql(this.#data.plan, task), this.#reading(task), packed);
-    const list = inOrder(() => listCtids(packed.values[0] ?? Buffer.alloc(0)));
-    return list && { count: list.count, bytes: list.bytes() };
+  /** Where the rows lie; of a range nothing when the server does not give them in the order of their places. */
+  async #readCtids(tasks: readonly CopyTask[]): Promise<Map<CopyTask, CtidList>> {
+    const copies = tasks.map(task => ({
+      task,
+      sql: ctidsSql(this.#data.plan, task),
+      doing: this.#reading(task),
+      sink: new BinaryRow(),
+    }));
+    await this.#wire.copyOutAll(copies);
+    const lists = new Map<CopyTask, CtidList>();
+    for (const { task, sink } of copies) {
+      const list = inOrder(() => listCtids(sink.values[0] ?? Buffer.alloc(0)));
+      if (list !== undefined) lists.set(task, { count: list.count, bytes: list.bytes() });
+    }
+    return lists;
+  }
+
+  /** Of the ranges that are looked at before anything is read, in one message. */
+  async #countRows(
+    known: readonly { task: CopyTask; reference: RangeReference }[],
+  ): Promise<Map<CopyTask, Counts>> {
+    const ages = await Promise.all(known.map(({ reference }) => this.#ageOf(reference.xmin)));
+    const looks = known.flatMap(({ task }, index) => {
+      const age = ages[index] ?? -1;
+      if (age < 0 || this.#changing.has(task.table)) return [];
+      return [{ task, sql: lookSql(this.#data.plan, task, age), doing: this.#reading(task) }];
+    });
+    const results = await this.#wire.runAll(looks);
+    return new Map(
+      looks.map(({ task }, index) => {
+        const [all = Number.NaN, young = Number.NaN] = (results[index]?.[0] ?? []).map(Number);
+        return [task, { old: all - young, young }];
+      }),
+    );
   }
 
   /** As {@link #findChange}; what cannot be read of the earlier backup is told, and the range is read. */
-  async #findReadableChange(task: CopyTask, reference: RangeReference): Promise<Change | 'none' | 'unknown'> {
+  async #findReadableChange(
+    task: CopyTask,
+    reference: RangeReference,
+    counts: Counts | undefined,
+  ): Promise<Change | 'none' | 'unknown'> {
     try {
-      return await this.#findChange(task, reference);
+      return await this.#findChange(task, reference, counts);
     } catch (error) {
       await this.#tellUnreadable(error);
       return 'unknown';
@@ -410,21 +503,23 @@ class Reader {
     await this.#line.call('unreadable', { message: error.message, object });
   }
 
-  async #findChange(task: CopyTask, reference: RangeReference): Promise<Change | 'none' | 'unknown'> {
+  /** @param counts where rows have been counted. */
+  async #findChange(
+    task: CopyTask,
+    reference: RangeReference,
+    counts: Counts | undefined,
+  ): Promise<Change | 'none' | 'unknown'> {
     const { entry, xmin } = reference;
     const { base } = entry;
-    const { plan } = this.#data;
     const age = await this.#ageOf(xmin);
     if (age < 0) return 'unknown';
-    if (!this.#changing.has(task.table)) {
-      const [counts] = await this.#wire.run(lookSql(plan, task, age), this.#reading(task));
-      const young = Number(counts?.[1]);
-      const old = Number(counts?.[0]) - young;
+    if (counts !== undefined) {
+      const { old, young } = counts;
       if (young === 0 && old === entry.rows) return 'none';
       if (old > entry.rows) throw this.#contradiction(task, old - entry.rows);
       if (entry.ctids === undefined) return 'unknown';
       if (old === entry.rows && (base?.deltas ?? 0) < maxDeltas) {
-        const change: Change = { since: reference, age, old, young, youngCtids: undefined, gone: undefined };
+        const change: Change = { ...counts, since: reference, age, youngCtids: undefined, gone: undefined };
         return isOutgrown(change) ? 'unknown' : change;
       }
     }
@@ -568,6 +663,14 @@ function isLostLockRace(error: unknown): boolean {
   return (
     error instanceof PgkeepError && (error.context.sqlstate === '55P03' || error.context.sqlstate === '25P02')
   );
+}
+
+/** Waits for all, and throws what the first in order of those failed with that did. */
+async function allEnded<T>(work: readonly Promise<T>[]): Promise<T[]> {
+  return (await Promise.allSettled(work)).map(ended => {
+    if (ended.status === 'rejected') throw ended.reason;
+    return ended.value;
+  });
 }
 
 /** Rows asked for by their ctids at once. */

@@ -11,7 +11,7 @@ import { handOver } from '../thread-segment.ts';
 import { toThread } from '../thread-target.ts';
 import { runWorkers } from '../worker-pool.ts';
 import type { RangeTaker } from './collected-ranges.ts';
-import { type CopyPlan, tasksOf } from './copy-plan.ts';
+import { type CopyPlan, type CopyTask, tasksOf } from './copy-plan.ts';
 import type { CopyHost, CopyWorkerData, RangeReference } from './copy-worker.ts';
 import type { LoadLimit } from './load-limit.ts';
 import { sealerHost } from './segment-sealer.ts';
@@ -99,20 +99,21 @@ async function readOnce(
     const isDamaged = damaged.size > 0 && entry !== undefined && consistsOf(entry, damaged);
     return isDamaged ? undefined : entry;
   };
+  const reference = async ({ table, range }: CopyTask): Promise<RangeReference | undefined> => {
+    const entry = earlierRange(table, range);
+    const xmin = options.earlier?.[table]?.xmin;
+    if (entry === undefined || xmin === undefined) return undefined;
+    const ids = new Set(slicesOf(entry).map(({ id }) => id));
+    const isWhole = await Promise.all([...ids].map(id => store.has(id)));
+    return isWhole.every(Boolean) ? { entry, xmin } : undefined;
+  };
   const distrust = (id: string) => {
     store.distrust(id);
     found.add(id);
   };
   const host: CopyHost = {
     ...sealerHost(store),
-    reference: async ({ table, range }): Promise<RangeReference | undefined> => {
-      const entry = earlierRange(table, range);
-      const xmin = options.earlier?.[table]?.xmin;
-      if (entry === undefined || xmin === undefined) return undefined;
-      const ids = new Set(slicesOf(entry).map(({ id }) => id));
-      const isWhole = await Promise.all([...ids].map(id => store.has(id)));
-      return isWhole.every(Boolean) ? { entry, xmin } : undefined;
-    },
+    references: tasks => Promise.all(tasks.map(reference)),
     fetch: async id => handOver(await repository.fetchSegment(id), {}),
     progress: read => {
       for (const { table, rows: more } of read) {

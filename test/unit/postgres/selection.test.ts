@@ -5,7 +5,13 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { patternsWithoutMatch, readRelations, type Selection } from '../../../src/postgres/catalog.ts';
+import {
+  patternsWithoutMatch,
+  readDetails,
+  readRelations,
+  readSizes,
+  type Selection,
+} from '../../../src/postgres/catalog.ts';
 import { openClient } from '../../../src/postgres/client.ts';
 import { quoteName, quoteQualified } from '../../../src/postgres/identifiers.ts';
 import { patternsForTables } from '../../../src/postgres/pattern.ts';
@@ -419,6 +425,27 @@ describe.each([
       expect(taken.filter(({ isDataSelected }) => !isDataSelected).map(({ oid }) => oid)).toEqual(
         excluded.map(({ oid }) => oid),
       );
+    } finally {
+      await client.query('ROLLBACK');
+    }
+  });
+
+  test('columns and sizes are those of the table, with its TOAST', async () => {
+    await client.query(
+      `BEGIN; CREATE TABLE sized (id int PRIMARY KEY, t text); ALTER TABLE sized ALTER t SET STORAGE EXTERNAL;
+       INSERT INTO sized VALUES (1, repeat('x', 2000000)); CREATE TABLE bare (i int)`,
+    );
+    try {
+      const all = await readRelations(client, nothing);
+      const [bare, sized] = ['bare', 'sized'].map(name => all.find(relation => relation.name === name));
+      if (bare === undefined || sized === undefined) throw new Error('the tables are not listed');
+      await readDetails(client, [sized, bare]);
+      await readSizes(client, [sized, bare]);
+      expect([sized.columns, bare.columns]).toEqual([['id', 't'], ['i']]);
+      expect(bare).toMatchObject({ pages: 0, sizeBytes: 0 });
+      expect(sized.pages).toBe(1);
+      expect(sized.sizeBytes).toBeGreaterThan(2_000_000);
+      expect(sized.sizeBytes).toBeLessThan(2_200_000);
     } finally {
       await client.query('ROLLBACK');
     }

@@ -54,6 +54,25 @@ describe('statements', () => {
     expect(await wire.run('SELECT 1; SELECT 2, 3; SET DateStyle = ISO', 'asking')).toEqual([['2', '3']]);
   });
 
+  test('sent in one message give the rows of each, also of those without any', async () => {
+    await using wire = await connect();
+    const asked = [
+      'SELECT 1, NULL',
+      'SELECT n FROM numbers WHERE n < 1',
+      "SELECT 'a;b' UNION ALL SELECT 'c'",
+    ];
+    const answers = await wire.runAll(asked.map(sql => ({ sql, doing: 'asking' })));
+    expect(answers).toEqual([[['1', null]], [], [['a;b'], ['c']]]);
+    expect(await wire.runAll([])).toEqual([]);
+  });
+
+  test('sent in one message are each one, or none of the answers counts', async () => {
+    await using wire = await connect();
+    const asked = ['SELECT 1; SELECT 2', 'SELECT 3'].map(sql => ({ sql, doing: 'asking' }));
+    await expect(wire.runAll(asked)).rejects.toMatchObject({ code: 'INTERNAL' });
+    expect(await wire.run('SELECT 1', 'asking')).toEqual([['1']]);
+  });
+
   test('that fail say what was being done, and the next one works', async () => {
     await using wire = await connect();
     await expect(wire.run('SELECT no_such', 'asking for nothing')).rejects.toMatchObject({
@@ -119,6 +138,49 @@ describe('COPY TO STDOUT', () => {
     expect(ended).toEqual([...sinks.keys()]);
     for (const [i, sink] of sinks.entries())
       expect(sink.text).toBe(Array.from({ length: i * 10 }, (_, row) => `${i * 600 + row + 1}\n`).join(''));
+  });
+
+  test('many in one message give each its own bytes and rows', async () => {
+    await using wire = await connect();
+    const copies = Array.from({ length: 300 }, (_, i) => ({
+      sql: `COPY (SELECT hash FROM numbers WHERE n > ${i} AND n <= ${i + (i % 7)} ORDER BY n) TO STDOUT`,
+      doing: `reading ${i}`,
+      sink: new Collector(),
+    }));
+    const [first, second] = [copies.slice(0, 200), copies.slice(200)];
+    const rows = await Promise.all([wire.copyOutAll(first), wire.copyOutAll([]), wire.copyOutAll(second)]);
+    expect(rows.flat()).toEqual(copies.map((_, i) => i % 7));
+    for (const [i, { sink }] of copies.entries()) {
+      const hashes = Array.from({ length: i % 7 }, (_, row) =>
+        createHash('md5')
+          .update(String(i + row + 1))
+          .digest('hex'),
+      );
+      expect(sink.text).toBe(hashes.map(hash => `${hash}\n`).join(''));
+    }
+  });
+
+  test('one of many in a message that fails is the one that is named, and those after it are not run', async () => {
+    await using wire = await connect();
+    await wire.run('BEGIN', 'beginning');
+    const copies = ['numbers', 'empty', 'no_such_table', 'numbers'].map((table, i) => ({
+      sql: `COPY ${table} TO STDOUT`,
+      doing: `reading ${i}`,
+      sink: new Collector(),
+    }));
+    const failing = wire.copyOutAll(copies);
+    const ahead = wire.copyOutAll(copies.slice(0, 2));
+    await expect(failing).rejects.toMatchObject({
+      message: expect.stringMatching(/reading 2.*no_such_table/),
+      context: { sqlstate: '42P01' },
+    });
+    await expect(ahead).rejects.toMatchObject({
+      message: expect.stringContaining('reading 0'),
+      context: { sqlstate: '25P02' },
+    });
+    expect(copies.map(({ sink }) => sink.bytes > 0)).toEqual([true, false, false, false]);
+    await wire.run('ROLLBACK', 'giving up');
+    expect(await wire.copyOut(copyNumbers, 'reading', new Collector())).toBe(20_000);
   });
 
   test('a row of 64 MB comes through whole', async () => {

@@ -57,10 +57,11 @@ test('connections are limited by the server, the role or the database, whichever
   expect(connectionsLeft({ ...facts, databaseLimit: 50 }).left).toBe(0);
 });
 
-test('the share of the lock table grows with tables and their indexes', () => {
+test('the share of the lock table grows with tables, and with their indexes as far as these are read at a time', () => {
   expect(lockShare({ tables: 0, indexes: 0, capacity: 6400 })).toBe(0);
   expect(lockShare({ tables: 1000, indexes: 1000, capacity: 6400 })).toBeCloseTo(0.3125);
-  expect(lockShare({ tables: 4000, indexes: 0, capacity: 6000 })).toBe(1);
+  expect(lockShare({ tables: 4000, indexes: 0, capacity: 5000 })).toBe(1);
+  expect(lockShare({ tables: 10_000, indexes: 50_000, capacity: 12_000 })).toBe(1);
 });
 
 test('a clock is off by what the round trip does not explain', () => {
