@@ -157,7 +157,13 @@ describe('once the snapshot is taken', () => {
       jobs: 1,
     });
     backup.catch(() => undefined);
-    await waitFor('rows on their way', () => proxy.receivedBytes > 300_000);
+    // Before that, what it has not locked would wait behind whoever asks for more.
+    const locked = `SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
+      WHERE relation = 'small'::regclass AND granted AND query LIKE 'COPY %'`;
+    await waitFor(
+      'the worker to read the last table',
+      async () => (await psql(server, source, locked)).trim() !== '0',
+    );
     await act();
     return await backup;
   }
