@@ -101,6 +101,8 @@ const defaultJobs = 2;
  */
 const restoreSettings = [
   'synchronous_commit=off',
+  'statement_timeout=0',
+  'lock_timeout=0',
   'default_transaction_read_only=off',
   'array_nulls=on',
   'transform_null_equals=off',

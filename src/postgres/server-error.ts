@@ -1,4 +1,5 @@
 // Translates what a PostgreSQL server or the network says into errors of pgkeep, by SQLSTATE and errno.
+import { type ProgramResult, programFailure } from '../base/child-process.ts';
 import { foreignCode, PgkeepError } from '../base/errors.ts';
 import { type DatabaseTarget, describeTarget } from './target.ts';
 
@@ -74,18 +75,33 @@ export function serverError(complaint: ServerComplaint, doing: string): PgkeepEr
 }
 
 /** Whether a server's message, or what a program quotes of it, says that replay on a standby ended a query or session. */
-export function isStandbyConflict(message: string): boolean {
+function isStandbyConflict(message: string): boolean {
   return message.includes('conflict with recovery');
 }
 
-export function standbyConflict(
-  said: string,
-  doing: string,
-  context: PgkeepError['context'] = {},
-): PgkeepError {
+function standbyConflict(said: string, doing: string, context: PgkeepError['context'] = {}): PgkeepError {
   return new PgkeepError('STANDBY_CONFLICT', `the hot standby cancelled the backup while ${doing}: ${said}`, {
     context,
     hint: 'on the standby set hot_standby_feedback = on, or raise max_standby_streaming_delay (-1 waits for ever)',
+  });
+}
+
+/** What libpq, and a server's last words, say in a program's complaint when the connection, or the server, has ended. */
+const saidOfLostConnection =
+  /server closed the connection unexpectedly|connection has been closed unexpectedly|could not (receive data from|send data to) server|no connection to the server|SSL SYSCALL error|terminating connection (due to|because of)|the database system is (shutting down|starting up|in recovery mode)|Is the server running on that host/;
+
+/**
+ * The error for a program of PostgreSQL that ended badly. Of a server that ends, this process and the program hear about at the
+ * same time: whichever tells first, it is the same error.
+ */
+export function serverProgramFailure(file: string, result: ProgramResult, doing: string): PgkeepError {
+  const failure = programFailure(file, result, doing);
+  // A program takes part in the snapshot, and can be the one that replay chooses.
+  if (isStandbyConflict(result.stderr)) return standbyConflict(failure.message, doing);
+  if (!saidOfLostConnection.test(result.stderr)) return failure;
+  return new PgkeepError('DATABASE_CONNECTION_LOST', failure.message, {
+    hint: 'see the server log for why it ended the connection',
+    context: failure.context,
   });
 }
 

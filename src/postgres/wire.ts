@@ -61,6 +61,8 @@ export class WireConnection {
   readonly #socket: Duplex;
   readonly #commands: Command[] = [];
   #lost: PgkeepError | undefined;
+  /** What the server said while nothing was asked: why it ends the session. */
+  #lastWords: ServerComplaint | undefined;
   #isClosed = false;
 
   private constructor(socket: Duplex) {
@@ -214,7 +216,10 @@ export class WireConnection {
 
   #receive(type: number, body: Buffer): void {
     const command = this.#commands[0];
-    if (command === undefined) return;
+    if (command === undefined) {
+      if (type === message.errorResponse) this.#lastWords ??= parseComplaint(body);
+      return;
+    }
     switch (type) {
       case message.rowDescription:
         command.rows = [];
@@ -242,7 +247,7 @@ export class WireConnection {
     if (this.#lost !== undefined) return;
     // The server's last words, as on a shutdown, tell more than the closed socket.
     const [running] = this.#commands;
-    const complaint = running?.complaint;
+    const complaint = running?.complaint ?? this.#lastWords;
     const doing = running === undefined ? 'waiting' : doingOf(running);
     this.#lost =
       complaint === undefined ? translateDatabaseError(error, doing) : serverError(complaint, doing);

@@ -50,6 +50,22 @@ test('help loads neither an operation nor the packages that operations and colou
 
 describe('answers within 150 ms', () => {
   const cwd = makeTempFolder('cli').path;
+  // What else the machine does is not the program's time: the best of several, and where the processors are all
+  // busy the time it was given of them.
+  const sayTime =
+    "process.on('exit', () => { const { user, system } = process.cpuUsage(); console.error((user + system) / 1000); })";
+
+  async function quickestMs(words: readonly string[]): Promise<number> {
+    const durations: number[] = [];
+    for (let run = 0; run < 10; run++) {
+      const start = performance.now();
+      const { exitCode, err } = await runNode([...before(sayTime), ...words], cwd);
+      durations.push(performance.now() - start, Number(err));
+      expect(exitCode).toBe(0);
+    }
+    expect(durations).not.toContain(Number.NaN);
+    return Math.min(...durations);
+  }
 
   beforeAll(async () => {
     const storage = await openStorage(join(cwd, 'backups'));
@@ -60,19 +76,9 @@ describe('answers within 150 ms', () => {
   });
 
   test.each([['--help'], ['completion bash'], ['list']])('%s', async words => {
-    const durations: number[] = [];
-    // What else the machine does is not the program's time: the best of several, and where the processors are all
-    // busy the time it was given of them.
-    const sayTime =
-      "process.on('exit', () => { const { user, system } = process.cpuUsage(); console.error((user + system) / 1000); })";
-    for (let run = 0; run < 10; run++) {
-      const start = performance.now();
-      const { exitCode, err } = await runNode([...before(sayTime), program, ...words.split(' ')], cwd);
-      durations.push(performance.now() - start, Number(err));
-      expect(exitCode).toBe(0);
-    }
-    expect(durations).not.toContain(Number.NaN);
-    expect(Math.min(...durations)).toBeLessThan(150);
+    // On a machine on which Node alone takes longer than usual, so does everything.
+    const bareMs = await quickestMs(['--eval', '']);
+    expect(await quickestMs([program, ...words.split(' ')])).toBeLessThan(Math.max(150, 4 * bareMs));
   });
 });
 

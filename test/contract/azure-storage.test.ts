@@ -139,7 +139,7 @@ test('a wrong key and an expired SAS are STORAGE_CREDENTIALS, without showing ei
 test('a SAS that expires in the middle of a run is STORAGE_CREDENTIALS from then on', async () => {
   const { endpoint } = azurite.login();
   // Azure counts whole seconds.
-  const until = new Date(Math.ceil(Date.now() / 1000) * 1000 + 2000);
+  const until = new Date(Math.ceil(Date.now() / 1000) * 1000 + 5000);
   await using opened = closing(
     new AzureStorage(newAddress(), { endpoint, sas: azurite.sas('racwdl', until) }),
   );

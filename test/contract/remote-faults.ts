@@ -107,12 +107,13 @@ export function describeRemoteFaults(name: string, remote: RemoteUnderTest): voi
     test('a server that falls silent is given up after the time limit', async () => {
       await using proxy = await startTcpProxy(remote.serverPort());
       await using silent = closing(remote.place()(proxy.port, 500));
-      await silent.storage.put('object', Buffer.from('x'));
+      // A busy machine may take longer than that for a first answer.
+      await new RetryingStorage(silent.storage, undefined, impatient).put('object', Buffer.from('x'));
       proxy.stall();
       const started = Date.now();
       await expect(silent.storage.get('object')).rejects.toMatchObject(lost);
       await expect(silent.storage.put('other', Buffer.from('x'))).rejects.toMatchObject(lost);
-      expect(Date.now() - started).toBeLessThan(10_000);
+      expect(Date.now() - started).toBeLessThan(patientMs);
     });
 
     test('a slow server is waited for, however long an object takes', async () => {
@@ -210,11 +211,15 @@ export function describeStorms(name: string, remote: StormyRemote): void {
 
     test('is left alone for as long as it asks', async () => {
       await using at = await open();
-      at.between.decide(first(1, remote.askToWait));
-      const started = Date.now();
+      const askOnce = first(1, remote.askToWait);
+      const askedAt: number[] = [];
+      at.between.decide(request => {
+        askedAt.push(performance.now());
+        return askOnce(request);
+      });
       await at.patient.put('object', Buffer.from('x'));
-      expect(Date.now() - started).toBeGreaterThanOrEqual(1_000);
-      expect(at.between.requests).toHaveLength(2);
+      const [before = 0, after = 0] = askedAt;
+      expect(after - before).toBeGreaterThanOrEqual(1_000);
     });
   });
 }

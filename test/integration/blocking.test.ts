@@ -5,7 +5,13 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { PgkeepError } from '../../src/base/errors.ts';
 import type { CreateBackupOptions, CreateBackupResult } from '../../src/operations/create-backup.ts';
 import { listBackups } from '../../src/operations/list-backups.ts';
-import { expectSame, makeFaultDatabase, ownSessions } from '../support/fault-database.ts';
+import {
+  everybodyAtWork,
+  expectSame,
+  heldBackBytes,
+  makeFaultDatabase,
+  ownSessions,
+} from '../support/fault-database.ts';
 import { psql, type Server, startServer } from '../support/postgres-server.ts';
 import { waitFor } from '../support/processes.ts';
 import { backUp, restoreInto } from '../support/round-trip.ts';
@@ -46,21 +52,21 @@ async function prepare(): Promise<
   };
 }
 
-/** Begins a backup that reads slowly, and does something once rows are on their way and pg_dump has what it needs. */
+/** Begins a backup that is held back, and does something once rows are on their way and pg_dump has its locks. */
 async function whileReading(
   source: string,
   repository: TempFolder,
   options: Partial<CreateBackupOptions>,
   act: () => Promise<void>,
 ): Promise<CreateBackupResult> {
-  await using proxy = await startTcpProxy(server.port, { bytesPerSecond: 800_000 });
+  await using proxy = await startTcpProxy(server.port, { holdAfterReceivedBytes: heldBackBytes });
   const backup = backUp(server, source, repository.path, {
     jobs: 1,
     ...options,
     database: proxy.through(server.url(source)),
   });
   backup.catch(() => undefined);
-  await waitFor('rows on their way', () => proxy.receivedBytes > 800_000);
+  await everybodyAtWork(server, source);
   await act();
   return await backup;
 }
@@ -79,23 +85,19 @@ describe('DDL that waits for the backup', () => {
     await using test = await prepare();
     const { source, repository, session, pid } = test;
     let altered: Promise<unknown> = Promise.resolve();
-    let read: Promise<unknown> = Promise.resolve();
-    let queuedAt = 0;
+    let read: Promise<pg.QueryResult<{ count: string }>> | undefined;
+    const reader = new pg.Client(server.url(source));
+    await reader.connect();
     const failure: PgkeepError = await whileReading(
       source,
       repository,
-      { maxBlockingMs: 1_500 },
+      { maxBlockingMs: 3_000 },
       async () => {
         altered = session.query('ALTER TABLE big ADD COLUMN later integer');
         altered.catch(() => undefined);
         await waitFor('the DDL to queue', async () => (await psql(server, source, waiting)).trim() === '1');
-        queuedAt = Date.now();
-        read = psql(server, source, 'SELECT count(*) FROM big');
+        read = reader.query('SELECT count(*) FROM big');
         read.catch(() => undefined);
-        await waitFor(
-          'the reader to queue',
-          async () => (await psql(server, source, waiting)).trim() === '2',
-        );
       },
     ).then(
       () => expect.unreachable('the backup has not given way'),
@@ -103,35 +105,40 @@ describe('DDL that waits for the backup', () => {
     );
     expect(failure.message).toMatch(
       new RegExp(
-        `^process ${pid}( \\(and 1 others\\))? waited 2 s for the backup's lock on big: ALTER TABLE big ADD COLUMN later integer$`,
+        `^process ${pid}( \\(and 1 others\\))? waited ([3-9]|\\d\\d+) s for the backup's lock on big: ALTER TABLE big ADD COLUMN later integer$`,
       ),
     );
     expect(failure.code).toBe('BLOCKING_OTHERS');
     expect(failure.exitCode).toBe(6);
     expect(failure.hint).toContain('--max-blocking');
+    // The backup, held back as it was, would not have ended by itself.
     await altered;
-    expect(await read).toBe('40000\n');
-    expect(Date.now() - queuedAt).toBeLessThan(6_000);
+    expect((await read)?.rows).toEqual([{ count: '40000' }]);
+    await reader.end();
     expect(await listBackups({ repository: repository.path })).toEqual([]);
     await waitFor('the sessions to end', async () => (await ownSessions(server)) === 0);
   });
 
   it('and gives up by itself does not end the backup, whose worker tries again for the lock it lost', async () => {
     await using test = await prepare();
-    const { source, repository, session } = test;
+    const { source, repository, session, pid } = test;
     const logBefore = server.log().length;
-    await session.query("SET lock_timeout = '5s'");
+    const lostLock = /canceling statement due to lock timeout[^\n]*\n(.*\n)?.*STATEMENT: {2}COPY ["(]/;
     let refused: Promise<unknown> = Promise.resolve();
+    let cancelled: Promise<unknown> = Promise.resolve();
     await backUp(server, source, repository.path, {
+      maxBlockingMs: 600_000,
       onEvent: event => {
-        // The snapshot is taken, and neither the workers nor pg_dump are there yet. A worker waits for 2 s at a time.
+        // The snapshot is taken, and neither the workers nor pg_dump are there yet.
         if (event.type !== 'phase' || event.phase !== 'data') return;
         refused = session.query('ALTER TABLE notes ADD COLUMN later integer').catch(error => error.code);
+        cancelled = waitFor('a worker to lose its lock', () =>
+          lostLock.test(server.log().slice(logBefore)),
+        ).then(() => psql(server, source, `SELECT pg_cancel_backend(${pid})`));
       },
     });
-    expect(await refused).toBe('55P03');
-    const log = server.log().slice(logBefore);
-    expect(log).toMatch(/canceling statement due to lock timeout[^\n]*\n(.*\n)?.*STATEMENT: {2}COPY ["(]/);
+    await cancelled;
+    expect(await refused).toBe('57014');
     await expectRestores(source, repository);
   });
 });
@@ -192,12 +199,18 @@ describe('a table locked by somebody else', () => {
   it('in a deadlock with the backup, which begins anew', async () => {
     await using test = await prepare();
     const { source, repository, session } = test;
-    // The backup is to find the deadlock, and not the other.
-    await session.query("SET deadlock_timeout = '60s'; BEGIN; LOCK TABLE small IN ACCESS EXCLUSIVE MODE");
+    // The backup is to find the deadlock, and not the other: it is the one that closes the circle, when a third lets it.
+    await session.query("SET deadlock_timeout = '10min'; BEGIN; LOCK TABLE small IN ACCESS EXCLUSIVE MODE");
+    const third = new pg.Client(server.url(source));
+    await third.connect();
+    await third.query('BEGIN; LOCK TABLE notes IN ACCESS EXCLUSIVE MODE');
     const backup = backUp(server, source, repository.path);
     backup.catch(() => undefined);
     await waitFor('the backup to queue', async () => (await psql(server, source, waiting)).trim() === '1');
-    await session.query('LOCK TABLE big IN ACCESS EXCLUSIVE MODE');
+    const locked = session.query('LOCK TABLE big IN ACCESS EXCLUSIVE MODE');
+    await waitFor('the other to queue', async () => (await psql(server, source, waiting)).trim() === '2');
+    await third.end();
+    await locked;
     await session.query('COMMIT');
     await backup;
     await expectRestores(source, repository);

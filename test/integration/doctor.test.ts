@@ -131,7 +131,7 @@ describe('without a database', () => {
     const startedAt = Date.now();
     const found = await check({ database: proxy.through(`${server.url('shop')}?connect_timeout=2`) });
     expect(found.database).toMatchObject({ status: 'failure' });
-    expect(Date.now() - startedAt).toBeLessThan(15_000);
+    expect(Date.now() - startedAt).toBeLessThan(60_000);
   });
 });
 

@@ -4,6 +4,7 @@ import { loadEverything, offerFixtureExtension } from '../fixtures/everything.ts
 import { compareDatabases } from '../support/compare-databases.ts';
 import { testedVersions } from '../support/postgres-programs.ts';
 import { psql, type Server, startServer } from '../support/postgres-server.ts';
+import { waitFor } from '../support/processes.ts';
 import { backUp, restoreInto } from '../support/round-trip.ts';
 import { makeTempFolder } from '../support/temp-folder.ts';
 
@@ -60,6 +61,7 @@ describe.each(testedVersions)('on PostgreSQL %i', version => {
       "ALTER TABLE public.pairs REPLICA IDENTITY FULL; INSERT INTO public.pairs SELECT i, s, 100 FROM generate_series(1, 20000) i, (VALUES ('a'), ('b')) v(s)",
     );
     let isDone = false;
+    let transactions = 0;
     const writer = (async () => {
       while (!isDone) {
         await psql(
@@ -68,9 +70,11 @@ describe.each(testedVersions)('on PostgreSQL %i', version => {
           `BEGIN; UPDATE public.pairs SET amount = amount - 1 WHERE side = 'a' AND id % 50 = 0;
            UPDATE public.pairs SET amount = amount + 1 WHERE side = 'b' AND id % 50 = 0; COMMIT`,
         );
+        transactions++;
       }
     })();
     try {
+      await waitFor('the writer', () => transactions > 0);
       await backUp(server, 'busy', repository.path);
     } finally {
       isDone = true;

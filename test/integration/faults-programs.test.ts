@@ -2,7 +2,6 @@
 
 import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { PgkeepError } from '../../src/base/errors.ts';
 import { listBackups } from '../../src/operations/list-backups.ts';
@@ -222,11 +221,9 @@ describe('a pg_dump that goes wrong', () => {
     });
     backup.catch(() => undefined);
     await waitFor('pg_dump', () => existsSync(begun));
-    await sleep(300);
-    const abortedAt = Date.now();
     controller.abort();
+    // Long before pg_dump would have ended by itself, and the test with it.
     await expect(backup).rejects.toMatchObject({ code: 'INTERRUPTED', exitCode: 130 });
-    expect(Date.now() - abortedAt).toBeLessThan(3_000);
     expect(await listBackups({ repository: join(repository.path, 'r') })).toEqual([]);
   });
 });

@@ -10,6 +10,7 @@ import { compareDatabases } from '../support/compare-databases.ts';
 import { dieAt } from '../support/dying-restore.ts';
 import { ownSessions } from '../support/fault-database.ts';
 import { psql, type Server, startServer } from '../support/postgres-server.ts';
+import { waitFor } from '../support/processes.ts';
 import { backUp, restoreInto, testKey } from '../support/round-trip.ts';
 import { runUnderFaults } from '../support/run-under-faults.ts';
 import { makeTempFolder } from '../support/temp-folder.ts';
@@ -287,7 +288,10 @@ describe('a restore that is killed while pg_restore works', () => {
             during: { section, ms },
           });
           if (await holdsMark(target)) {
-            await restoreInto(server, target, repository.path, { resume: true });
+            await restoreInto(server, target, repository.path, { resume: true }).catch(error => {
+              // Killed once the last statement was on its way, it may have been the end.
+              if (error.code !== 'TARGET_NOT_EMPTY') throw error;
+            });
           }
           const { differences } = await compareDatabases(server.url('large'), server.url(target), {
             binDir: server.binDir,
@@ -485,7 +489,5 @@ it('kill -9 leaves no file behind, whatever the restore was doing', async () => 
     expect(await holdsMark(target)).toBe(true);
     expect(readdirSync(temporary.path).filter(name => name !== 'node-compile-cache')).toEqual([]);
   }
-  for (let tries = 0; (await ownSessions(server)) > 0 && tries < 100; tries += 1)
-    await new Promise(resolve => setTimeout(resolve, 100));
-  expect(await ownSessions(server)).toBe(0);
+  await waitFor('the sessions to end', async () => (await ownSessions(server)) === 0);
 });

@@ -250,7 +250,8 @@ let server: Server;
 let restored = 0;
 
 beforeAll(async () => {
-  server = await startServer({ settings: { max_prepared_transactions: '5' } });
+  // What autovacuum does meanwhile is no part of the cases.
+  server = await startServer({ settings: { max_prepared_transactions: '5', autovacuum: 'off' } });
 });
 afterAll(() => server[Symbol.asyncDispose]());
 

@@ -1,9 +1,12 @@
 // A restore that fails, at whatever point, leaves its target as it was.
+import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadEverything } from '../fixtures/everything.ts';
 import { compareDatabases } from '../support/compare-databases.ts';
 import { psql, type Server, startServer } from '../support/postgres-server.ts';
+import { waitFor } from '../support/processes.ts';
 import { backUp, restoreInto } from '../support/round-trip.ts';
+import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
 import { makeTempFolder } from '../support/temp-folder.ts';
 
 let server: Server;
@@ -11,6 +14,10 @@ const folder = makeTempFolder('repository');
 let everything: string;
 let large: string;
 let runs = 0;
+/** While somebody holds this advisory lock of a database, an index of it is not finished. */
+const gate = 4711;
+/** Less than each worker loads. */
+const held = { holdAfterSentBytes: 1_000_000 };
 
 beforeAll(async () => {
   server = await startServer();
@@ -31,6 +38,9 @@ beforeAll(async () => {
     server,
     'large',
     `CREATE TABLE public.large AS SELECT i AS id, md5(i::text) AS v FROM generate_series(1, 300000) AS i;
+     CREATE FUNCTION public.when_open(integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS
+       $$ BEGIN PERFORM pg_advisory_xact_lock_shared(${gate}); RETURN $1; END $$;
+     CREATE TABLE public.gated AS SELECT 1 AS id; CREATE INDEX gated_id ON public.gated (public.when_open(id));
      CREATE TABLE public.small AS SELECT 1 AS id; ALTER TABLE public.large ADD PRIMARY KEY (id); CREATE INDEX large_v ON public.large (v)`,
   );
   large = (await backUp(server, 'large', folder.path)).id;
@@ -45,15 +55,25 @@ const notTakenBack = [/; Type: ACL; Schema: pg_catalog: /, /^definition of EXTEN
 
 type Options = Parameters<typeof restoreInto>[3];
 
-/** Restores into an empty database, which fails; returns how it then differs from an empty one, and the warnings. */
-async function failIntoEmpty(options: Options, prepare = '') {
+/**
+ * Restores into an empty database, which fails; returns how it then differs from an empty one, and the warnings.
+ * @param disturb begins as the restore does, and makes it fail; rows are held back until it has ended, or releases them.
+ */
+async function failIntoEmpty(
+  options: Options,
+  prepare = '',
+  disturb: (target: string, proxy: TcpProxy) => Promise<void> = async () => {},
+) {
   runs += 1;
   const target = await server.createDatabase(`target_${runs}`);
   await psql(server, target, prepare);
   const before = await server.cloneDatabase(target);
   const warnings: string[] = [];
+  await using proxy = await startTcpProxy(server.port, held);
+  const disturbed = disturb(target, proxy).finally(() => proxy.release());
   const error = await restoreInto(server, target, folder.path, {
     ...options,
+    to: proxy.through(server.url(target)),
     onEvent: event => {
       options?.onEvent?.(event);
       if (event.type === 'warning') warnings.push(event.message);
@@ -62,6 +82,7 @@ async function failIntoEmpty(options: Options, prepare = '') {
     () => undefined,
     (failure: Error) => failure,
   );
+  await disturbed;
   const { differences } = await compareDatabases(server.url(before), server.url(target), {
     binDir: server.binDir,
     properties: true,
@@ -76,15 +97,8 @@ async function exists(database: string): Promise<boolean> {
 
 /** Ends one of the restore's own sessions as soon as there is one that does what is asked for. */
 async function endSession(database: string, condition: string): Promise<void> {
-  for (let tries = 0; tries < 1000; tries += 1) {
-    const ended = await psql(
-      server,
-      'postgres',
-      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '${database}' AND ${condition} LIMIT 1`,
-    );
-    if (ended !== '') return;
-  }
-  throw new Error(`no session in ${database} where ${condition}`);
+  const sql = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '${database}' AND ${condition} LIMIT 1`;
+  await waitFor(`a session in ${database} where ${condition}`, () => psql(server, 'postgres', sql));
 }
 
 describe('an empty database', () => {
@@ -146,21 +160,24 @@ describe('an empty database', () => {
   });
 
   it('is emptied when a session that loads rows is ended', async () => {
-    const ended = endSession(`target_${runs + 1}`, `query ~ '^COPY' AND state = 'active'`);
-    const { error, differences } = await failIntoEmpty({ backup: large });
-    await ended;
+    const { error, differences } = await failIntoEmpty({ backup: large }, '', target =>
+      endSession(target, `query ~ '^COPY' AND state = 'active'`),
+    );
     expect(error).toMatchObject({ code: 'DATABASE_CONNECTION_LOST' });
     expect(differences).toEqual([]);
   });
 
   it('is emptied when a session that builds an index is ended', async () => {
-    const ended = endSession(
-      `target_${runs + 1}`,
-      `query ~ 'CREATE INDEX|PRIMARY KEY' AND state = 'active' AND application_name = 'pgkeep'`,
-    );
-    const { error, differences } = await failIntoEmpty({ backup: large });
-    await ended;
-    expect(error).toMatchObject({ code: 'PROGRAM_FAILED' });
+    const { error, differences } = await failIntoEmpty({ backup: large }, '', async (target, proxy) => {
+      const holder = new pg.Client(server.url(target));
+      await holder.connect();
+      await holder.query(`SELECT pg_advisory_lock(${gate})`);
+      proxy.release();
+      await endSession(target, `query ~ 'CREATE INDEX gated_id' AND state = 'active'`);
+      await holder.end();
+    });
+    expect(error).toMatchObject({ code: 'DATABASE_CONNECTION_LOST' });
+    expect(error?.message).toMatch(/^pg_restore failed while restoring the post-data section/);
     expect(differences).toEqual([]);
   });
 });
@@ -180,14 +197,26 @@ describe('a new database', () => {
   it('is dropped again when the restore is ended, whoever else is connected', async () => {
     const stop = new AbortController();
     let visitor: Promise<string> | undefined;
-    const onEvent = (event: { type: string; doneBytes?: number }) => {
-      if (event.type !== 'progress' || !event.doneBytes) return;
-      visitor ??= psql(server, 'new', 'SELECT pg_sleep(60)').catch((error: Error) => error.message);
-      setTimeout(() => stop.abort(), 100);
+    await using proxy = await startTcpProxy(server.port, held);
+    const visit = async () => {
+      visitor = psql(server, 'new', 'SELECT pg_sleep(600)').catch((error: Error) => error.message);
+      const visiting = "SELECT 1 FROM pg_stat_activity WHERE datname = 'new' AND query ~ 'pg_sleep'";
+      await waitFor('the visitor', () => psql(server, 'postgres', visiting));
+      stop.abort();
+      proxy.release();
     };
-    await expect(
-      restoreInto(server, 'new', folder.path, { backup: large, create: true, signal: stop.signal, onEvent }),
-    ).rejects.toMatchObject({ code: 'INTERRUPTED' });
+    let visited: Promise<void> | undefined;
+    const restore = restoreInto(server, 'new', folder.path, {
+      backup: large,
+      create: true,
+      to: proxy.through(server.url('new')),
+      signal: stop.signal,
+      onEvent: event => {
+        if (event.type === 'phase' && event.phase === 'data') visited = visit();
+      },
+    });
+    await expect(restore).rejects.toMatchObject({ code: 'INTERRUPTED' });
+    await visited;
     expect(await exists('new')).toBe(false);
     expect(await visitor).toMatch(/terminat/);
   });

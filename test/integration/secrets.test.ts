@@ -62,13 +62,15 @@ async function watched(
 ): Promise<Ending & { shown: string[] }> {
   const run = startPgkeep(argv, { env });
   const shown = new Set<string>();
-  const look = setInterval(() => {
+  const look = () => {
     if (!isRunning(run.pid)) return;
     shown.add(readFileSync(`/proc/${run.pid}/cmdline`, 'utf8').replaceAll('\0', ' '));
     for (const child of descendants(run.pid)) shown.add(child.command);
-  }, 20);
+  };
+  look();
+  const looking = setInterval(look, 20);
   const ended = await run.ended;
-  clearInterval(look);
+  clearInterval(looking);
   return { ...ended, shown: [...shown] };
 }
 

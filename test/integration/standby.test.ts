@@ -55,7 +55,7 @@ describe('ends by name and says what to set, when replay', () => {
     { title: 'drops a table that it holds', sql: 'DROP TABLE notes' },
   ])('$title', async ({ sql }) => {
     await using repository = makeTempFolder('repository');
-    await using proxy = await startTcpProxy(standby.port, { bytesPerSecond: 500_000 });
+    await using proxy = await startTcpProxy(standby.port, { bytesPerSecond: 150_000 });
     const ended = backUp(standby, 'shop', repository.path, {
       database: proxy.through(standby.url('shop')),
       jobs: 1,
@@ -63,7 +63,7 @@ describe('ends by name and says what to set, when replay', () => {
       () => expect.unreachable('the backup has not failed'),
       error => error,
     );
-    await waitFor('rows on their way', () => proxy.receivedBytes > 500_000);
+    await waitFor('rows on their way', () => proxy.receivedBytes > 150_000);
     for (const statement of sql.split('; ')) await psql(primary, 'shop', statement);
     const failure: PgkeepError = await ended;
     expect(failure.message).toMatch(/conflict with recovery/);

@@ -283,11 +283,11 @@ describe('Ctrl-C', () => {
   test.each([
     ['when one has just been stored', '/first', 'lose-answer'],
     ['while many want the same name', '/race', 'hang'],
-    ['while a large object is on its way', '/large/2', { cutRequestAfter: 1_000_000 }],
+    ['while a large object is on its way', '/large/0', { cutRequestAfter: 1_000_000 }],
   ] as const)('%s: it ends, and what it stored is removed', async (_, part, verdict) => {
     const bucket = await ceph.makeBucket();
     const run = startPgkeep(['storage', 'probe'], {
-      env: environment({ bucket, port: between.port, measure: part === '/large/2' }),
+      env: environment({ bucket, port: between.port, measure: part === '/large/0' }),
     });
     let isMet = false;
     between.decide(({ method, path }) => {

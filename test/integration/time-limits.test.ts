@@ -8,7 +8,7 @@ import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { makeTempFolder } from '../support/temp-folder.ts';
 
 const settings = [
-  "statement_timeout = '100ms'",
+  "statement_timeout = '250ms'",
   "lock_timeout = '100ms'",
   "idle_in_transaction_session_timeout = '1s'",
   "idle_session_timeout = '1s'",

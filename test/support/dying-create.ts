@@ -15,7 +15,7 @@ export interface DyingCreate {
   /** The beginning of the object's name. */
   name: string;
   when: 'before' | 'after';
-  /** At the how many-th object of that name; 1 is the first. */
+  /** At the how many-th object of that name that is about to be stored, or has been; 1 is the first. */
   nth: number;
 }
 
@@ -23,10 +23,12 @@ const { options, part, name, when, nth } = JSON.parse(process.argv[2] ?? '{}') a
 let met = 0;
 const put = LocalStorage.prototype.put;
 LocalStorage.prototype.put = async function (this: LocalStorage, ...args: Parameters<typeof put>) {
-  const isHere = args[0].startsWith(name) && ++met === nth;
-  if (isHere && when === 'before') process.kill(process.pid, 'SIGKILL');
+  // Several are on their way at once: of those that have been stored, so many are there.
+  const isHere = (moment: DyingCreate['when']) =>
+    when === moment && args[0].startsWith(name) && ++met === nth;
+  if (isHere('before')) process.kill(process.pid, 'SIGKILL');
   const outcome = await put.apply(this, args);
-  if (isHere) process.kill(process.pid, 'SIGKILL');
+  if (isHere('after')) process.kill(process.pid, 'SIGKILL');
   return outcome;
 };
 const environment = { PATH: process.env.PATH };

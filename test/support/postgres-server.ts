@@ -100,7 +100,7 @@ export async function startStandby(
 }
 
 /** Waits until the standby shows everything that was committed on the primary before this call. */
-export async function waitForReplay(standby: Server, primary: Server, timeoutMs = 30_000): Promise<void> {
+export async function waitForReplay(standby: Server, primary: Server, timeoutMs = 60_000): Promise<void> {
   const [flushed] = await queryAdmin<{ lsn: string }>(primary, 'SELECT pg_current_wal_flush_lsn() AS lsn');
   const deadline = Date.now() + timeoutMs;
   for (;;) {

@@ -151,7 +151,7 @@ class OpenSshServer implements SftpServer {
     child.unref();
     this.#process = child;
     this.#forget = killAfterExit(child.pid ?? 0);
-    const deadline = Date.now() + 20_000;
+    const deadline = Date.now() + 60_000;
     while (!this.log().slice(before).includes('Server listening')) {
       if (child.exitCode !== null || Date.now() > deadline)
         throw new Error(`sshd did not start:\n${this.log().slice(before)}`);

@@ -10,6 +10,10 @@ export interface ProxyOptions {
   resetAfterSentBytes?: number;
   /** The same, when the server has sent so many. What goes beyond reaches nobody. */
   resetAfterReceivedBytes?: number;
+  /** Holds each connection back, in that direction, once its client has sent about so many bytes, until `release`. */
+  holdAfterSentBytes?: number;
+  /** The same, once its server has sent about so many: what reads more than that does not end. */
+  holdAfterReceivedBytes?: number;
 }
 
 export interface TcpProxy extends AsyncDisposable {
@@ -24,6 +28,8 @@ export interface TcpProxy extends AsyncDisposable {
   readonly sentBytes: number;
   /** Resets every client's connection once the clients have sent so many bytes more, after it has called `then`. */
   resetAfterSent(bytes: number, then: () => void): void;
+  /** Connections that were held back go on, and no others are. */
+  release(): void;
   /** From now on nothing is handed on and nothing is closed, and new connections are taken and left alone. */
   stall(): void;
   /** Resets every connection and refuses new ones. */
@@ -36,6 +42,8 @@ const never = Number.POSITIVE_INFINITY;
 export async function startTcpProxy(serverPort: number, options: ProxyOptions = {}): Promise<TcpProxy> {
   const sockets = new Set<Socket>();
   const clients = new Set<Socket>();
+  const held = new Set<Socket>();
+  let isReleased = false;
   let isStalled = false;
   let receivedBytes = 0;
   let sentBytes = 0;
@@ -50,12 +58,19 @@ export async function startTcpProxy(serverPort: number, options: ProxyOptions = 
     beforeReset();
     for (const client of clients) client.resetAndDestroy();
   };
+  /** Reads no more of a connection's side once so many bytes have come from there. */
+  const holdAfter = (bytes: number | undefined, socket: Socket): void => {
+    if (isReleased || bytes === undefined || socket.bytesRead < bytes) return;
+    held.add(socket);
+    socket.pause();
+  };
   const keep = (socket: Socket, peer: Socket | undefined) => {
     sockets.add(socket);
     socket.on('error', () => socket.destroy());
     socket.on('close', () => {
       sockets.delete(socket);
       clients.delete(socket);
+      held.delete(socket);
       // What was handed on has to arrive.
       if (!isStalled) peer?.destroySoon();
     });
@@ -75,11 +90,13 @@ export async function startTcpProxy(serverPort: number, options: ProxyOptions = 
       if (isStalled) return;
       sentBytes += bytes.length;
       handOn(bytes, server, resetAfterSentBytes - sentBytes + bytes.length);
+      holdAfter(options.holdAfterSentBytes, client);
     });
     server.on('data', bytes => {
       if (isStalled) return;
       receivedBytes += bytes.length;
       handOn(bytes, client, resetAfterReceivedBytes - receivedBytes + bytes.length);
+      holdAfter(options.holdAfterReceivedBytes, server);
       if (options.bytesPerSecond === undefined) return;
       server.pause();
       setTimeout(() => server.resume(), (bytes.length / options.bytesPerSecond) * 1000);
@@ -104,6 +121,12 @@ export async function startTcpProxy(serverPort: number, options: ProxyOptions = 
     resetAfterSent(bytes, then) {
       resetAfterSentBytes = sentBytes + bytes;
       beforeReset = then;
+    },
+    release() {
+      isReleased = true;
+      // One that has fallen silent stays so.
+      if (!isStalled) for (const socket of held) socket.resume();
+      held.clear();
     },
     stall() {
       isStalled = true;

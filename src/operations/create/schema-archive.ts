@@ -1,13 +1,13 @@
 // Everything that is not row data of an ordinary table, as a pg_dump custom-format archive of the same snapshot,
 // streamed into segments.
 import type { Readable } from 'node:stream';
-import { programFailure, runProgram } from '../../base/child-process.ts';
+import { runProgram } from '../../base/child-process.ts';
 import { PgkeepError } from '../../base/errors.ts';
 import { ArchiveScan, type LargeObjectGroup } from '../../postgres/archive-scan.ts';
 import type { Relation, Selection } from '../../postgres/catalog.ts';
 import { patternsForTables } from '../../postgres/pattern.ts';
 import type { Program } from '../../postgres/programs.ts';
-import { isStandbyConflict, standbyConflict } from '../../postgres/server-error.ts';
+import { serverProgramFailure } from '../../postgres/server-error.ts';
 import type { SegmentRef } from '../../repository/manifest.ts';
 import type { SegmentStore } from '../../repository/segment-store.ts';
 
@@ -51,7 +51,7 @@ const maxArgumentBytes = 1_900_000;
 
 /**
  * Ends pg_dump where the contents of large objects begin: others read these at once, which pg_dump reads one by one.
- * @throws PgkeepError PROGRAM_FAILED with what pg_dump said, STANDBY_CONFLICT; INTERRUPTED.
+ * @throws PgkeepError PROGRAM_FAILED with what pg_dump said, STANDBY_CONFLICT, DATABASE_CONNECTION_LOST; INTERRUPTED.
  */
 export async function storeSchemaArchive(options: SchemaArchiveOptions): Promise<StoredArchive> {
   const { program, store } = options;
@@ -70,12 +70,8 @@ export async function storeSchemaArchive(options: SchemaArchiveOptions): Promise
   });
   // Output already written proves nothing: only a clean end makes the archive whole. A pg_dump whose output was closed
   // has written all that was wanted of it, and what becomes of it then is no matter.
-  if (result.status !== 0 && !scan.isCut) {
-    const failure = programFailure(program.file, result, 'dumping the schema');
-    // pg_dump takes part in the snapshot and can be the one that replay chooses.
-    if (isStandbyConflict(result.stderr)) throw standbyConflict(failure.message, 'dumping the schema');
-    throw failure;
-  }
+  if (result.status !== 0 && !scan.isCut)
+    throw serverProgramFailure(program.file, result, 'dumping the schema');
   for (const line of result.stderr.split('\n'))
     if (line.includes(': warning: ')) options.onWarning(line.trim());
   return { ...stored, isWhole: scan.isWhole, largeObjects: scan.largeObjects };

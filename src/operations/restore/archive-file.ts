@@ -8,6 +8,7 @@ import { type ProgramResult, type ProgramRun, programFailure, runProgram } from 
 import { foreignCode, PgkeepError } from '../../base/errors.ts';
 import type { ArchiveEntry } from '../../postgres/archive-contents.ts';
 import type { Program } from '../../postgres/programs.ts';
+import { serverProgramFailure } from '../../postgres/server-error.ts';
 
 /** As pg_restore divides an archive; `data-only` is `data` with the creation of large objects, all or nothing. */
 export type Section = 'pre-data' | 'data' | 'post-data' | 'data-only';
@@ -69,7 +70,7 @@ export class ArchiveFile implements AsyncDisposable {
     }
   }
 
-  /** @throws PgkeepError PROGRAM_FAILED with the statement that failed. */
+  /** @throws PgkeepError PROGRAM_FAILED with the statement that failed, DATABASE_CONNECTION_LOST. */
   async restoreSection(options: SectionOptions): Promise<void> {
     // Programs from 17 on set transaction_timeout, which older servers do not know and which harms nothing.
     const mustTolerate =
@@ -90,7 +91,7 @@ export class ArchiveFile implements AsyncDisposable {
       result.status === 0 || (mustTolerate && result.status === 1 && saidOnlyTransactionTimeout(result));
     if (isFine) return;
     const said = mustTolerate ? fromFirstError(result) : result;
-    throw programFailure(this.#program.file, said, `restoring the ${options.section} section`);
+    throw serverProgramFailure(this.#program.file, said, `restoring the ${options.section} section`);
   }
 
   /** Prints entries as a script for psql. @throws PgkeepError PROGRAM_FAILED, and what `onScript` throws. */

@@ -241,7 +241,7 @@ describe('COPY TO STDOUT', () => {
       },
     };
     const ended = wire.copyOut(copyMuch, 'reading', slow);
-    await expect.poll(() => sink.bytes).toBeGreaterThan(0);
+    await expect.poll(() => sink.bytes, { timeout: 60_000 }).toBeGreaterThan(0);
     await sleep(50);
     const seen = sink.bytes;
     await sleep(100);
@@ -276,7 +276,7 @@ describe('a connection that is cut', () => {
     const ahead = wire.copyOut(copyNumbers, 'reading table u', new Collector());
     const outcomes = Promise.allSettled([reading, ahead]);
     if (isPaused) wire.pause();
-    else await expect.poll(() => sink.bytes, { timeout: 10_000 }).toBeGreaterThan(0);
+    else await expect.poll(() => sink.bytes, { timeout: 60_000 }).toBeGreaterThan(0);
     await cut(pid ?? '');
     if (isPaused) wire.resume();
     return { wire, outcomes: await outcomes };
@@ -296,9 +296,21 @@ describe('a connection that is cut', () => {
     wire.close();
   });
 
+  test('while nothing is asked says so to whoever asks next', async () => {
+    await using wire = await connect();
+    const [[pid] = []] = await wire.run('SELECT pg_backend_pid()', 'asking');
+    await psql(server, 'postgres', `SELECT pg_terminate_backend(${pid}, 60000)`);
+    // What the server said has arrived by then, and is read now.
+    for (let turns = 0; turns < 3; turns++) await new Promise(resolve => setImmediate(resolve));
+    await expect(wire.run('SELECT 1', 'asking')).rejects.toMatchObject({
+      ...lost,
+      message: expect.stringContaining('administrator'),
+    });
+  });
+
   test('while nobody receives is noticed as soon as somebody does', async () => {
     const { wire, outcomes } = await readUntilCut(
-      pid => psql(server, 'postgres', `SELECT pg_terminate_backend(${pid}, 5000)`),
+      pid => psql(server, 'postgres', `SELECT pg_terminate_backend(${pid}, 60000)`),
       true,
     );
     for (const outcome of outcomes) expect(outcome).toMatchObject({ reason: lost });
@@ -317,7 +329,7 @@ describe('a connection that is cut', () => {
     const [[pid] = []] = await wire.run('SELECT pg_backend_pid()', 'asking');
     const copy = await wire.copyIn('COPY loaded FROM STDIN', 'writing');
     await copy.write(Buffer.from('1\tone\n'));
-    await psql(server, 'postgres', `SELECT pg_terminate_backend(${pid}, 5000)`);
+    await psql(server, 'postgres', `SELECT pg_terminate_backend(${pid}, 60000)`);
     const rows = Buffer.from('1\tone\n'.repeat(100_000));
     const sending = (async () => {
       for (let i = 0; i < 1000; i++) await copy.write(rows);
