@@ -217,11 +217,14 @@ class Reader {
       try {
         await first.ended;
       } catch (error) {
-        if (!isLostLockRace(error)) throw error;
-        // What was sent ahead failed with it, in the same transaction, unless it had ended before.
+        // What was sent ahead failed with it, in the same transaction, unless it had ended before. It may also be what failed first.
         const rest = underWay.splice(0);
         const settled = await Promise.allSettled(rest.map(({ ended }) => ended));
         const failed = rest.filter((_, index) => settled[index]?.status === 'rejected');
+        const others = settled.flatMap(end => (end.status === 'rejected' ? [end.reason] : []));
+        const cause = causeAmong([error, ...others]);
+        // Nothing else goes away by trying again.
+        if (sqlstateOf(cause) !== lockNotAvailable) throw cause;
         this.#again.push(first.item, ...failed.map(({ item }) => item));
         await this.#wire.run('ROLLBACK', 'giving up a lock');
         await sleep(200);
@@ -658,19 +661,24 @@ class Reader {
   }
 }
 
-/** A lock not granted in time, or a COPY sent ahead in the transaction that this ended. */
-function isLostLockRace(error: unknown): boolean {
-  return (
-    error instanceof PgkeepError && (error.context.sqlstate === '55P03' || error.context.sqlstate === '25P02')
-  );
+const lockNotAvailable = '55P03';
+const inFailedTransaction = '25P02';
+
+function sqlstateOf(error: unknown): unknown {
+  return error instanceof PgkeepError ? error.context.sqlstate : undefined;
 }
 
-/** Waits for all, and throws what the first in order of those failed with that did. */
+/** Of failures in one transaction the first that is not only because of another: of what was sent ahead, each fails, and any of it may be awaited first. */
+function causeAmong(errors: readonly unknown[]): unknown {
+  return errors.find(error => sqlstateOf(error) !== inFailedTransaction) ?? errors[0];
+}
+
+/** Waits for all. @throws what made them fail. */
 async function allEnded<T>(work: readonly Promise<T>[]): Promise<T[]> {
-  return (await Promise.allSettled(work)).map(ended => {
-    if (ended.status === 'rejected') throw ended.reason;
-    return ended.value;
-  });
+  const ended = await Promise.allSettled(work);
+  const failed = ended.filter(end => end.status === 'rejected');
+  if (failed.length > 0) throw causeAmong(failed.map(({ reason }) => reason));
+  return ended.flatMap(end => (end.status === 'fulfilled' ? [end.value] : []));
 }
 
 /** Rows asked for by their ctids at once. */
