@@ -4,6 +4,7 @@
 import type pg from 'pg';
 import { type ErrorData, errorToData, PgkeepError, throwIfAborted } from '../base/errors.ts';
 import { joinSignals } from '../base/join-signals.ts';
+import { formatQuantity } from '../base/units.ts';
 import { version } from '../base/version.ts';
 import { parseKey } from '../crypto/key.ts';
 import { listArchive, readThroughArchive } from '../postgres/archive-contents.ts';
@@ -64,7 +65,7 @@ import type { StorageOptions } from '../storage/storage-options.ts';
 import { CollectedRanges, type RangeShares } from './create/collected-ranges.ts';
 import { firstVersionWithTidRangeScan, planCopies } from './create/copy-plan.ts';
 import { isUnreadable, type Learned, learnBackup, rangesInReach } from './create/earlier.ts';
-import { areWorthWorkers, storeLargeObjects } from './create/large-objects.ts';
+import { areWorthWorkers, type LargeObjectOptions, storeLargeObjects } from './create/large-objects.ts';
 import { type Parent, reasonAgainst } from './create/parent.ts';
 import { type EarlierTable, type ReadItemsOptions, readItems } from './create/read-tables.ts';
 import { ReadingProgress } from './create/reading-progress.ts';
@@ -794,7 +795,7 @@ class Run {
     const contents =
       groups.length === 0
         ? { bytes: 0, segments: [] }
-        : await storeLargeObjects({ ...reading, groups, totalBytes: sizeBytes });
+        : await this.#readLargeObjects({ ...reading, groups, totalBytes: sizeBytes });
     const ranges = taken.whole();
     const rangePages = plan.tables.map(table => table.rangePages);
     return {
@@ -814,6 +815,17 @@ class Run {
         groups.length === 0 ? undefined : groups.reduce((sum, { oids }) => sum + oids.length, 0),
       largeObjectsMissing,
     };
+  }
+
+  #readLargeObjects(options: LargeObjectOptions): ReturnType<typeof storeLargeObjects> {
+    const count = options.groups.reduce((sum, { oids }) => sum + oids.length, 0);
+    this.#teller.emit({
+      type: 'phase',
+      phase: 'large-objects',
+      detail: formatQuantity(count, 'large object'),
+    });
+    this.#progress.begin(options.totalBytes);
+    return storeLargeObjects(options);
   }
 
   /** Of the tables that can be read by ctid. */

@@ -6,6 +6,7 @@ export type Phase =
   | 'connect'
   | 'lock'
   | 'data'
+  | 'large-objects'
   | 'wait-for-shards'
   | 'wait-for-coordinator'
   | 'reconcile'

@@ -131,9 +131,10 @@ export async function readDetails(client: pg.Client, relations: readonly Relatio
   const byOid = new Map(rows.map(row => [row.oid, row]));
   for (const relation of relations) {
     const row = byOid.get(relation.oid);
-    const via = row?.load_via ? (JSON.parse(row.load_via) as [string, string]) : null;
-    relation.columns = row?.columns ? (JSON.parse(row.columns) as string[]) : [];
-    relation.parents = row?.parents ? (JSON.parse(row.parents) as string[]) : [];
+    if (row === undefined) throw gone(relation);
+    const via = row.load_via ? (JSON.parse(row.load_via) as [string, string]) : null;
+    relation.columns = row.columns ? (JSON.parse(row.columns) as string[]) : [];
+    relation.parents = row.parents ? (JSON.parse(row.parents) as string[]) : [];
     relation.loadVia = via && { schema: via[0], name: via[1] };
     requireUtf8(relation, relation.columns);
   }
@@ -166,9 +167,18 @@ export async function readSizes(client: pg.Client, tables: readonly Relation[]):
   const byOid = new Map(rows.map(row => [row.oid, row]));
   for (const table of tables) {
     const row = byOid.get(table.oid);
-    table.pages = Number(row?.pages);
-    table.sizeBytes = Number(row?.size);
+    if (row === undefined) throw gone(table);
+    table.pages = Number(row.pages);
+    table.sizeBytes = Number(row.size);
   }
+}
+
+/** The snapshot or a lock keeps them: without columns or pages, rows would be left out without a word. */
+function gone({ schema, name }: Relation): PgkeepError {
+  return new PgkeepError(
+    'INTERNAL',
+    `${schema}.${name} is not in the catalog any more, though it was before`,
+  );
 }
 
 /**

@@ -396,8 +396,7 @@ test('a page that cannot be read ends the backup by its name, though what was as
     code: 'DATABASE_QUERY',
     message: expect.stringMatching(/reading table "public"\."large".*invalid page in block 1500/s),
   });
-  const log = readFileSync(join(server.dataDir, '..', 'server.log'), 'utf8');
-  expect(log.match(/ERROR: .*invalid page in block 1500/g)).toHaveLength(1);
+  expect(server.log().match(/ERROR: .*invalid page in block 1500/g)).toHaveLength(1);
 });
 
 test.each(['t', 'u'])(

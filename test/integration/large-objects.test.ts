@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CreateBackupResult } from '../../src/operations/create-backup.ts';
+import type { OperationEvent } from '../../src/operations/events.ts';
+import { listBackups } from '../../src/operations/list-backups.ts';
 import { compareDatabases } from '../support/compare-databases.ts';
 import { psql, type Server, startServer } from '../support/postgres-server.ts';
 import { backUp, restoreInto, testKey } from '../support/round-trip.ts';
@@ -30,6 +32,7 @@ describe.each([15, 18])('large objects of PostgreSQL %i', version => {
   let server: Server;
   const folder = makeTempFolder('repository');
   let first: CreateBackupResult;
+  const events: OperationEvent[] = [];
 
   beforeAll(async () => {
     server = await startServer({ version });
@@ -46,11 +49,32 @@ describe.each([15, 18])('large objects of PostgreSQL %i', version => {
        ALTER LARGE OBJECT 12 OWNER TO painter; GRANT SELECT ON LARGE OBJECT 22000 TO PUBLIC;
        COMMENT ON LARGE OBJECT 13 IS 'has a hole';`,
     );
-    first = await backUp(server, 'pictures', folder.path);
+    first = await backUp(server, 'pictures', folder.path, { onEvent: event => events.push(event) });
   });
   afterAll(async () => {
     await server[Symbol.asyncDispose]();
     await folder.remove();
+  });
+
+  it('tells how far it is with them', () => {
+    const begun = events.findIndex(event => event.type === 'phase' && event.phase === 'large-objects');
+    expect(events[begun]).toMatchObject({ detail: '6,006 large objects' });
+    const done = events.slice(begun).flatMap(event => (event.type === 'progress' ? [event.doneBytes] : []));
+    expect(done.at(-1)).toBeGreaterThan(15_000_000);
+    expect(done).toEqual(done.toSorted((a, b) => a - b));
+  });
+
+  it('leaves no backup when it is interrupted among them', async () => {
+    await using repository = makeTempFolder('repository');
+    const interruption = new AbortController();
+    const interrupted = backUp(server, 'pictures', repository.path, {
+      signal: interruption.signal,
+      onEvent: event => {
+        if (event.type === 'phase' && event.phase === 'large-objects') interruption.abort();
+      },
+    });
+    await expect(interrupted).rejects.toMatchObject({ code: 'INTERRUPTED' });
+    expect(await listBackups({ repository: repository.path })).toEqual([]);
   });
 
   async function expectSame(target: string): Promise<void> {

@@ -5,6 +5,7 @@ export const phaseWords: Readonly<Record<Phase, string>> = {
   connect: 'connecting',
   lock: 'locking the tables',
   data: 'copying the rows',
+  'large-objects': 'copying the large objects',
   'wait-for-shards': 'waiting for the shards',
   'wait-for-coordinator': 'waiting for the coordinator',
   reconcile: 'comparing with the catalog',

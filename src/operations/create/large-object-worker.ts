@@ -104,7 +104,9 @@ class Reader {
       this.#sealer.store(plain, () => pool.release(buffer)),
     );
     const sink = new LargeObjectSink(this.#data.plan, item, cutter);
-    await this.#wire.copyOut(largeObjectsSql(sink.oids), 'reading large objects', sink);
+    const { oids } = sink;
+    const which = oids.length === 1 ? `object ${oids[0]}` : `objects ${oids[0]} to ${oids.at(-1)}`;
+    await this.#wire.copyOut(largeObjectsSql(oids), `reading large ${which}`, sink);
     sink.finish();
     cutter.close();
     const slices = await sink.out.slices();

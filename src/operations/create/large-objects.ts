@@ -1,8 +1,9 @@
 // The main thread's side of reading large objects: their contents become the end of the archive
 // (docs/decisions/large-objects.md).
 import { PgkeepError } from '../../base/errors.ts';
+import { formatCount } from '../../base/units.ts';
 import type { LargeObjectGroup } from '../../postgres/archive-scan.ts';
-import type { SegmentRef } from '../../repository/manifest.ts';
+import { maxPlainBytes, type SegmentRef } from '../../repository/manifest.ts';
 import { toThread } from '../thread-target.ts';
 import { runWorkers } from '../worker-pool.ts';
 import { planLargeObjects } from './large-object-plan.ts';
@@ -13,6 +14,10 @@ import { sealerHost } from './segment-sealer.ts';
 /** Fewer large objects that take less, pg_dump has read before a worker has started. */
 const leastObjects = 500;
 const leastBytes = 4 * 1024 * 1024;
+
+/** What a manifest says of a segment of the archive takes about so much of what it may have in all; a tenth is left for all else. */
+const referenceBytes = 125;
+const maxReferences = (0.9 * maxPlainBytes) / referenceBytes;
 
 export function areWorthWorkers(count: number, totalBytes: number): boolean {
   return count >= leastObjects || totalBytes >= leastBytes;
@@ -31,6 +36,7 @@ export interface LargeObjectOptions
     | 'jobs'
     | 'limit'
     | 'signal'
+    | 'onProgress'
   > {
   groups: readonly LargeObjectGroup[];
   /** Of all of them, roughly. */
@@ -47,10 +53,16 @@ export async function storeLargeObjects(
   const { groups, totalBytes, store, limit } = options;
   const plan = planLargeObjects(groups, totalBytes);
   const stored: SegmentRef[][] = [];
+  let references = 0;
+  let doneBytes = 0;
   const host: LargeObjectHost = {
     ...sealerHost(store),
     done: ({ item, segments }) => {
       stored[item] = segments;
+      references += segments.length;
+      if (references > maxReferences) throw tooMany(references);
+      doneBytes += bytesOf(segments);
+      options.onProgress(doneBytes, 0);
     },
   };
   const workers = Math.min(options.jobs, plan.items.length);
@@ -85,5 +97,19 @@ export async function storeLargeObjects(
       throw new PgkeepError('INTERNAL', `item ${item} of the large objects was not read`);
     for (const segment of ofItem) segments.push(segment);
   }
-  return { bytes: segments.reduce((sum, { plainBytes }) => sum + plainBytes, 0), segments };
+  return { bytes: bytesOf(segments), segments };
+}
+
+function bytesOf(segments: readonly SegmentRef[]): number {
+  return segments.reduce((sum, { plainBytes }) => sum + plainBytes, 0);
+}
+
+function tooMany(references: number): PgkeepError {
+  return new PgkeepError(
+    'OPTION_INVALID',
+    `the large objects take more than ${formatCount(references)} segments, and the list of so many does not fit into the backup's manifest`,
+    {
+      hint: 'back up schemas, which leaves large objects out (--schema), and the large objects in another way',
+    },
+  );
 }
