@@ -326,8 +326,16 @@ class Reader {
     );
     const read = new Map(found);
     const others = tasks.filter(task => read.get(task) === undefined);
-    const whole = await this.#readWhole(others, cutter);
-    return tasks.flatMap(task => read.get(task) ?? whole[others.indexOf(task)] ?? []);
+    for (const [index, whole] of (await this.#readWhole(others, cutter)).entries()) {
+      const task = others[index];
+      if (task !== undefined) read.set(task, whole);
+    }
+    return tasks.map(task => {
+      const result = read.get(task);
+      // What is done about one range would pass for what is done about the next.
+      if (result === undefined) throw new PgkeepError('INTERNAL', `nothing came of ${this.#reading(task)}`);
+      return result;
+    });
   }
 
   /** @returns nothing when the range is to be read whole. */
