@@ -162,7 +162,7 @@ function memoryRow(results: Results): TargetRow {
   const [most] = peaks.toSorted((a, b) => b.peakMemoryBytes - a.peakMemoryBytes);
   return {
     ...row(
-      `peak memory, of any run${most === undefined ? '' : `: ${most.name}`}`,
+      `peak memory, of any run but those of the last two parts below${most === undefined ? '' : `: ${most.name}`}`,
       `under ${megabytes(maxMemoryBytes)} MB at jobs 2`,
       most?.peakMemoryBytes,
       value => `${megabytes(value)} MB`,
