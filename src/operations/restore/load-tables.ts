@@ -5,6 +5,7 @@ import { handOver } from '../thread-segment.ts';
 import { toThread } from '../thread-target.ts';
 import { runWorkers } from '../worker-pool.ts';
 import { type PlannedLoad, toTask } from './load-plan.ts';
+import { LoadQueue } from './load-queue.ts';
 import type { LoadHost, LoadWorkerData } from './load-worker.ts';
 
 export interface LoadTablesOptions {
@@ -21,11 +22,11 @@ export interface LoadTablesOptions {
 
 /** @throws PgkeepError what the server, the storage or the backup failed with; the workers have ended by then. */
 export async function loadTables(options: LoadTablesOptions): Promise<void> {
-  const waiting = [...options.items].reverse();
+  const queue = new LoadQueue(options.items);
   let doneBytes = 0;
   let doneRows = 0;
   const host: LoadHost = {
-    next: () => waiting.pop()?.map(toTask),
+    next: table => queue.next(table)?.map(toTask),
     fetch: async id => handOver(await options.repository.fetchSegment(id), {}),
     done: ({ rows, bytes }) => {
       doneRows += rows;

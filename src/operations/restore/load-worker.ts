@@ -20,7 +20,8 @@ export interface LoadWorkerData {
 
 /** What the main thread answers. */
 export type LoadHost = {
-  next(nothing: null): LoadTask[] | undefined;
+  /** @param table of the item before, as its number in the plan; none at first. */
+  next(table: number | undefined): LoadTask[] | undefined;
   fetch(id: string): Promise<unknown>;
   done(progress: { rows: number; bytes: number }): void;
 };
@@ -35,9 +36,9 @@ async function run(data: LoadWorkerData, line: ThreadLine<LoadHost>): Promise<vo
       isFreed: true,
     });
     let committed: Promise<unknown> = Promise.resolve();
-    for (let item = await line.call('next', null); item !== undefined; ) {
+    for (let item = await line.call('next', undefined); item !== undefined; ) {
       // Asked for before it is needed, so that the server never waits for the answer.
-      const ahead = line.call('next', null);
+      const ahead = line.call('next', item[0]?.table);
       ahead.catch(() => undefined);
       for (const task of item) {
         // Sent ahead, as the commit of the one before was: the server answers in order.
