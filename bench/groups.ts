@@ -67,6 +67,8 @@ const dumps = {
   directory: { title: `\`pg_dump -Fd -j${jobs} -Z1\``, file: files.directory, make: dumpDirectory },
 } as const;
 
+const thenAnalyzed = `the same, then \`vacuumdb --analyze-only -j${jobs}\``;
+
 const tools: Group = {
   name: 'tools',
   title: 'First backups',
@@ -169,16 +171,9 @@ const restores: Group = {
     },
     {
       name: 'restore-directory-analyze',
-      title: `the same, then \`vacuumdb --analyze-only -j${jobs}\``,
+      title: thenAnalyzed,
       group: 'whole',
-      run: async bench => {
-        await ensure(bench, files.directory, () => dumpDirectory(bench, sources.data));
-        return await restoreInto(bench, sources.data, url => {
-          const commands = `"$0/pg_restore" --exit-on-error -j${jobs} -d "$1" "$2" && "$0/vacuumdb" --quiet --analyze-only -j${jobs} -d "$1"`;
-          const args = ['-c', commands, bench.server.binDir, url, join(bench.folder, files.directory)];
-          return { command: '/bin/sh', args, env: environment() };
-        });
-      },
+      run: bench => restoreDumpAnalyzed(bench, sources.data, 'directory'),
     },
     {
       name: 'restore-encrypted',
@@ -349,6 +344,9 @@ function shape({ dumps: formats = ['custom', 'directory'], ...group }: Shape): G
         'restore',
         bench => restoreDump(bench, source, restoredFormat),
       ),
+      step(`restore-${restoredFormat}-analyze`, thenAnalyzed, 'restore', bench =>
+        restoreDumpAnalyzed(bench, source, restoredFormat),
+      ),
       step('restore', `\`pgkeep restore --jobs ${jobs} --create\``, 'restore', bench =>
         restoreLatest(bench, source),
       ),
@@ -431,6 +429,21 @@ async function restoreDump(
     url => pgProgram(bench, 'pg_restore', ['--exit-on-error', `-j${jobs}`, ...choice, '-d', url, source]),
     table,
   );
+}
+
+/** With what is left to do after pg_restore, and is done by pgkeep: the planner's statistics. */
+async function restoreDumpAnalyzed(
+  bench: Bench,
+  database: string,
+  format: keyof typeof dumps,
+): Promise<Outcome> {
+  const { file, make } = dumps[format];
+  await ensure(bench, file, () => make(bench, database));
+  return await restoreInto(bench, database, url => {
+    const commands = `"$0/pg_restore" --exit-on-error -j${jobs} -d "$1" "$2" && "$0/vacuumdb" --quiet --analyze-only -j${jobs} -d "$1"`;
+    const args = ['-c', commands, bench.server.binDir, url, join(bench.folder, file)];
+    return { command: '/bin/sh', args, env: environment() };
+  });
 }
 
 async function restoreLatest(bench: Bench, database: string, table?: string): Promise<Outcome> {
