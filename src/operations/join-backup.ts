@@ -13,6 +13,7 @@ import {
 } from '../postgres/catalog.ts';
 import { closeClient, openClient, queryRows } from '../postgres/client.ts';
 import { quoteLiteral } from '../postgres/identifiers.ts';
+import { isSnapshotLost, joinSnapshot } from '../postgres/join-snapshot.ts';
 import { readLoad } from '../postgres/server-load.ts';
 import { answerLimitMs, endWhenGone, type ServerWatch, watch } from '../postgres/server-watch.ts';
 import { type DatabaseTarget, describeTarget, type Environment, readTarget } from '../postgres/target.ts';
@@ -438,7 +439,8 @@ class Shard {
   async #explained(error: unknown, { plan }: Found): Promise<unknown> {
     throwIfAborted(this.#signal);
     if (isEnded(error)) return error;
-    const isThere = await this.#isCoordinatorThere(plan).catch(() => true);
+    // A coordinator ends when it has lost its snapshot, though perhaps it does not know of that yet.
+    const isThere = !isSnapshotLost(error) && (await this.#isCoordinatorThere(plan).catch(() => true));
     return isThere
       ? error
       : ended(`the coordinator of ${plan.backup} ended before this part was done`, error);
@@ -453,9 +455,8 @@ class Shard {
 
 /** Imports the snapshot and looks whether it is the one that the plan was made for. */
 async function isSnapshotThere(client: pg.Client, { id, xids }: ShardPlan['snapshot']): Promise<boolean> {
-  await queryRows(client, 'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY', 'joining the snapshot');
   try {
-    await queryRows(client, `SET TRANSACTION SNAPSHOT ${quoteLiteral(id)}`, 'joining the snapshot');
+    await joinSnapshot((sql, doing) => queryRows(client, sql, doing), id, 0);
     const [row] = await queryRows(
       client,
       'SELECT pg_catalog.pg_current_snapshot()::text AS xids',
@@ -463,15 +464,12 @@ async function isSnapshotThere(client: pg.Client, { id, xids }: ShardPlan['snaps
     );
     return row?.xids === xids;
   } catch (error) {
-    if (error instanceof PgkeepError && noSnapshot.has(String(error.context.sqlstate))) return false;
+    if (isSnapshotLost(error)) return false;
     throw error;
   } finally {
     await queryRows(client, 'ROLLBACK', 'leaving the snapshot');
   }
 }
-
-/** Its file is gone, or the transaction that exported it. */
-const noSnapshot: ReadonlySet<string> = new Set(['22023', '42704', '55000', '58P01']);
 
 const serverFieldNames: Readonly<Record<keyof ReturnType<typeof sourceServer>, string>> = {
   systemIdentifier: 'system identifier',

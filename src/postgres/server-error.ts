@@ -86,9 +86,9 @@ function standbyConflict(said: string, doing: string, context: PgkeepError['cont
   });
 }
 
-/** What libpq, and a server's last words, say in a program's complaint when the connection, or the server, has ended. */
+/** What libpq, and a server's last words, say in a program's complaint when the connection, the server, or the session with the snapshot has ended. */
 const saidOfLostConnection =
-  /server closed the connection unexpectedly|connection has been closed unexpectedly|could not (receive data from|send data to) server|no connection to the server|SSL SYSCALL error|terminating connection (due to|because of)|the database system is (shutting down|starting up|in recovery mode)|Is the server running on that host/;
+  /server closed the connection unexpectedly|connection has been closed unexpectedly|could not (receive data from|send data to) server|no connection to the server|SSL SYSCALL error|terminating connection (due to|because of)|the database system is (shutting down|starting up|in recovery mode)|Is the server running on that host|invalid snapshot identifier|snapshot "[^"]*" does not exist|could not import the requested snapshot/;
 
 /**
  * The error for a program of PostgreSQL that ended badly. Of a server that ends, this process and the program hear about at the

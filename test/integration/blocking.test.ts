@@ -1,5 +1,8 @@
 // What a backup's locks do to others, and theirs to it: it gives way in time, tries again where it can, and says who.
 
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { PgkeepError } from '../../src/base/errors.ts';
@@ -214,5 +217,50 @@ describe('a table locked by somebody else', () => {
     await session.query('COMMIT');
     await backup;
     await expectRestores(source, repository);
+  });
+});
+
+describe('large objects locked by somebody else', () => {
+  it('while they are read are waited for, without queueing for long', async () => {
+    await using repository = makeTempFolder('repository');
+    await server.createDatabase('pictures');
+    await psql(
+      server,
+      'pictures',
+      `SELECT count(lo_from_bytea(0, convert_to('picture ' || i, 'UTF8'))) FROM generate_series(1, 600) AS i`,
+    );
+    const logBefore = server.log().length;
+    const words = ['-X', '-q', '-v', 'ON_ERROR_STOP=1', server.url('pictures'), '-c'];
+    const run = { env: { PATH: process.env.PATH } };
+    const program = join(server.binDir, 'psql');
+    let unlocked: Promise<unknown> = Promise.resolve();
+    await backUp(server, 'pictures', repository.path, {
+      onEvent: event => {
+        if (event.type !== 'phase' || event.phase !== 'large-objects') return;
+        // Other processes, waited for at once: no worker has begun by the time the lock is there.
+        const lock = 'BEGIN; LOCK TABLE pg_largeobject IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(600)';
+        const locker = spawn(program, [...words, lock], { ...run, stdio: 'ignore' });
+        const isLocked = `DO $$ BEGIN
+          WHILE NOT EXISTS (SELECT FROM pg_locks WHERE relation = 'pg_largeobject'::regclass AND mode = 'AccessExclusiveLock' AND granted)
+          LOOP PERFORM pg_sleep(0.01); END LOOP; END $$`;
+        execFileSync(program, [...words, isLocked], run);
+        const lostLock = () =>
+          /canceling statement due to lock timeout[^\n]*\n(.*\n)*?.*lo_open/.test(
+            server.log().slice(logBefore),
+          );
+        unlocked = waitFor('a worker to lose its lock', lostLock).finally(() => {
+          const ended = once(locker, 'close');
+          return psql(
+            server,
+            'pictures',
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE relation = 'pg_largeobject'::regclass AND mode = 'AccessExclusiveLock'",
+          ).then(() => ended);
+        });
+      },
+    });
+    await unlocked;
+    await restoreInto(server, 'restored', repository.path, { create: true });
+    await expectSame(server, 'pictures', 'restored');
+    await server.dropDatabase('restored');
   });
 });

@@ -7,7 +7,7 @@ import { join, resolve } from 'node:path';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { cleanupRepository } from '../../src/operations/cleanup-repository.ts';
-import { shardSessionName } from '../../src/operations/create/shard-plan.ts';
+import { backupSessionName, shardSessionName } from '../../src/operations/create/shard-plan.ts';
 import type { CreateBackupOptions, CreateBackupResult } from '../../src/operations/create-backup.ts';
 import { type JoinBackupOptions, joinBackup } from '../../src/operations/join-backup.ts';
 import { listBackups } from '../../src/operations/list-backups.ts';
@@ -385,6 +385,49 @@ test('a coordinator that is killed leaves no backup, and shards that wait for it
   const { id } = await coordinate(repository, 2, { join: 'night' }).backup;
   for (const part of await Promise.all(patient)) expect(part.backup).toBe(id);
   await expectRestored(repository, 'restored');
+});
+
+test('a coordinator that has lost its snapshot, and does not know it yet, is gone for its shards', async () => {
+  await using folder = makeTempFolder('repository');
+  const repository = folder.path;
+  const coordinator = startPgkeep(['create', '--shards', '1', '--json'], {
+    env: {
+      DATABASE_URL: server.url('shop'),
+      BACKUP_REPOSITORY: repository,
+      BACKUP_ENCRYPTION_KEY: testKey,
+      PGKEEP_PROGRAMS: server.binDir,
+    },
+  });
+  const line = await waitFor('the token', () => /^\{"type":"shards".*\}$/m.exec(coordinator.out())?.[0]);
+  const { join: token } = JSON.parse(line);
+  coordinator.kill('SIGSTOP');
+  const loseSnapshot = `SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity
+    WHERE application_name = '${backupSessionName(token)}' AND state = 'idle in transaction'`;
+  const part = { shard: 1, shards: 1, join: token };
+  const joined = doPart(repository, part, {
+    onEvent: event => {
+      if (event.type !== 'phase' || event.phase !== 'data') return;
+      // At once: the shard has joined by now, and its workers have not.
+      const lost = execFileSync(
+        join(server.binDir, 'psql'),
+        ['-X', '-A', '-t', '-c', loseSnapshot, server.url('shop')],
+        { encoding: 'utf8', env: { PATH: process.env.PATH } },
+      );
+      expect(lost).toBe('1\n');
+    },
+  });
+  await expect(joined).rejects.toMatchObject({
+    code: 'SHARDS_ENDED',
+    message: `the coordinator of ${token} ended before this part was done`,
+  });
+  await expect(doPart(repository, part)).rejects.toMatchObject({
+    code: 'SHARDS_ENDED',
+    message: `the coordinator of ${token} is gone, and its snapshot with it`,
+  });
+  coordinator.kill('SIGCONT');
+  const { exitCode, out } = await coordinator.ended;
+  expect([JSON.parse(out.slice(line.length)).error.code, exitCode]).toEqual(['DATABASE_CONNECTION_LOST', 5]);
+  await expectNothing(repository);
 });
 
 test('a shard that belongs elsewhere is told so, and disturbs nobody', async () => {

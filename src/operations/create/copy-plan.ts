@@ -42,6 +42,13 @@ const smallBytes = 1024 * 1024;
 const groupBytes = 8 * 1024 * 1024;
 /** One in so many small tables ends a group, whatever its neighbours do: groups stay the same from run to run. */
 const groupCut = 64;
+/**
+ * A transaction keeps the locks of all that it has read, for which a server has little room. The coordinator's locks are what
+ * protects the tables, and its snapshot can be joined anew: after about so many a worker begins another transaction.
+ */
+export const rangesPerTransaction = 500;
+/** So many tables a worker holds locks on at a time, or some more: the last item that it takes may be a group. */
+export const tablesPerTransaction = rangesPerTransaction + groupCut;
 export const firstVersionWithTidRangeScan = 140000;
 /** Ranges with fewer pages are read anew whenever they changed. */
 const pagesWithCtids = 64;

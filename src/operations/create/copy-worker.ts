@@ -1,18 +1,15 @@
 // A worker thread of create: its own connection in the shared snapshot; COPY in, cut, hash, look up, compress, seal,
 // check. The main thread, which alone talks to the storage, is handed sealed objects without copying. Ranges of which
 // an earlier backup tells what they held are asked what has changed first (docs/decisions/incremental.md).
-import { setTimeout as sleep } from 'node:timers/promises';
 import { parentPort, workerData } from 'node:worker_threads';
 import { PgkeepError } from '../../base/errors.ts';
 import { ThreadLine } from '../../base/thread-calls.ts';
-import { type CopySink, WireConnection } from '../../postgres/wire.ts';
+import type { CopySink, WireConnection } from '../../postgres/wire.ts';
 import type { RangeEntry, Slice } from '../../repository/manifest.ts';
 import { type NumberListWriter, type NumberRun, readNumberLists } from '../../repository/number-list.ts';
 import { SegmentReader } from '../restore/segment-reader.ts';
 import { RemainingLines, readRows } from '../row-text.ts';
-import { rowTextSettings } from '../row-text-settings.ts';
 import { asBuffer, type ThreadSegment, takeOver } from '../thread-segment.ts';
-import { fromThread, type ThreadTarget } from '../thread-target.ts';
 import { addDigests, type DigestedRows, isSameRows, noRows, RowDigest } from '../verify/row-digest.ts';
 import {
   type CopyPlan,
@@ -21,21 +18,25 @@ import {
   ctidsSql,
   keepsCtids,
   lookSql,
+  rangesPerTransaction,
   rowsSql,
   tasksOf,
   textSql,
   youngSql,
 } from './copy-plan.ts';
 import { BinaryRow, CtidSink } from './copy-sinks.ts';
-import { Turn } from './load-limit.ts';
 import { compareRange, ctidAt, ctidBytes, ctidText, listCtids } from './range-change.ts';
 import { BufferPool, SegmentCutter, type SliceSink } from './segment-cutter.ts';
 import { type SealerHost, SegmentSealer } from './segment-sealer.ts';
+import {
+  causeAmong,
+  type ItemReader,
+  readInSnapshot,
+  type SnapshotReaderData,
+  sealerOptions,
+} from './snapshot-reader.ts';
 
-export interface CopyWorkerData {
-  target: ThreadTarget;
-  applicationName: string;
-  snapshotId: string;
+export interface CopyWorkerData extends SnapshotReaderData {
   plan: CopyPlan;
   /** Whether there is an earlier backup to ask about. */
   hasParent: boolean;
@@ -43,13 +44,6 @@ export interface CopyWorkerData {
   isVerified: boolean;
   /** The items to do, by number; all of the plan without it. */
   items: Uint32Array | undefined;
-  /** One counter for all workers: the next item. */
-  nextItem: SharedArrayBuffer;
-  /** Which workers may take one. */
-  turns: SharedArrayBuffer;
-  secret: Uint8Array;
-  key: { id: string; bytes: Uint8Array } | null;
-  level: number;
 }
 
 /** What the main thread answers. */
@@ -120,16 +114,6 @@ const buffers = 4;
 /** Of what is small: a reader of many deltas keeps one such segment of each open. */
 const smallBytes = 2 * 1024 * 1024;
 const smallBuffers = 3;
-/** Items whose COPYs are sent ahead, so that the server never waits for a round trip. */
-const sentAhead = 2;
-/**
- * A transaction keeps the locks of all that it has read, for which a server has little room. The coordinator's locks are what
- * protects the tables, and its snapshot can be joined anew: after about so many a worker begins another transaction.
- */
-const rangesPerTransaction = 500;
-const lockTimeoutMs = 2_000;
-/** How often a worker that is held back looks whether it may go on. */
-const heldBackMs = 100;
 /** Results that wait for their small parts to be stored. */
 const maxPending = 512;
 /** After so many deltas the next one is made against the base, and replaces them. */
@@ -137,15 +121,12 @@ const maxDeltas = 8;
 /** What is gone and new since the base, as a part of the base, when the range is read anew. */
 const maxChanged = 1 / 4;
 
-class Reader {
+class Reader implements ItemReader {
   readonly #data: CopyWorkerData;
   readonly #line: ThreadLine<CopyHost>;
   readonly #wire: WireConnection;
   readonly #pool: BufferPool;
   readonly #sealer: SegmentSealer;
-  readonly #nextItem: Int32Array;
-  readonly #turn: Turn;
-  readonly #again: number[] = [];
   readonly #segments: SegmentReader;
   /** Gathers what is small, of many ranges: deltas, ctids. */
   readonly #small: SegmentCutter;
@@ -163,16 +144,11 @@ class Reader {
     this.#data = data;
     this.#line = line;
     this.#wire = wire;
-    const secret = asBuffer(data.secret);
     this.#sealer = new SegmentSealer({
       find: id => line.call('find', id),
       put: segment => line.call('put', segment, [segment.object.buffer]),
-      secret,
-      key: data.key && { id: data.key.id, bytes: asBuffer(data.key.bytes) },
-      level: data.level,
+      ...sealerOptions(data),
     });
-    this.#nextItem = new Int32Array(data.nextItem);
-    this.#turn = new Turn(data.turns);
     let congested = 0;
     const onCongested = (isCongested: boolean) => {
       congested += isCongested ? 1 : -1;
@@ -186,85 +162,28 @@ class Reader {
     );
     this.#segments = new SegmentReader({
       fetch: async id => takeOver((await line.call('fetch', id)) as ThreadSegment),
-      secret,
+      secret: asBuffer(data.secret),
       isFreed: true,
     });
   }
 
-  async run(): Promise<void> {
-    await this.#wire.run(rowTextSettings, 'preparing the session');
-    await this.#begin();
-    const underWay: { item: number; ended: Promise<void> }[] = [];
-    for (;;) {
-      while (underWay.length < sentAhead && this.#rangesBegun < rangesPerTransaction) {
-        if (this.#isHeldBack && underWay.length > 0) break;
-        while (this.#isHeldBack) await sleep(heldBackMs);
-        const item = this.#take();
-        if (item === undefined) break;
-        const ended = this.#readItem(item);
-        // Awaited in its turn below.
-        ended.catch(() => undefined);
-        underWay.push({ item, ended });
-      }
-      const first = underWay.shift();
-      if (first === undefined) {
-        if (this.#rangesBegun < rangesPerTransaction) break;
-        // With nothing under way: what was found out about transactions' ages holds in this one alone.
-        await this.#wire.run('COMMIT', 'ending a transaction');
-        await this.#begin();
-        continue;
-      }
-      try {
-        await first.ended;
-      } catch (error) {
-        // What was sent ahead failed with it, in the same transaction, unless it had ended before. It may also be what failed first.
-        const rest = underWay.splice(0);
-        const settled = await Promise.allSettled(rest.map(({ ended }) => ended));
-        const failed = rest.filter((_, index) => settled[index]?.status === 'rejected');
-        const others = settled.flatMap(end => (end.status === 'rejected' ? [end.reason] : []));
-        const cause = causeAmong([error, ...others]);
-        // Nothing else goes away by trying again.
-        if (sqlstateOf(cause) !== lockNotAvailable) throw cause;
-        this.#again.push(first.item, ...failed.map(({ item }) => item));
-        await this.#wire.run('ROLLBACK', 'giving up a lock');
-        await sleep(200);
-        await this.#begin();
-      }
-    }
-    this.#small.close();
-    await Promise.all(this.#results);
-  }
-
-  /** Once nothing is left to take there is nothing to wait for: others may be active for ever. */
-  get #isHeldBack(): boolean {
-    return this.#turn.isHeldBack && Atomics.load(this.#nextItem, 0) < this.#items;
-  }
-
-  #take(): number | undefined {
-    const again = this.#again.shift();
-    if (again !== undefined) return again;
-    const next = Atomics.add(this.#nextItem, 0, 1);
-    return next < this.#items ? (this.#data.items?.[next] ?? next) : undefined;
-  }
-
-  /** How many there are to take. */
-  get #items(): number {
+  get items(): number {
     const { items, plan } = this.#data;
     return items?.length ?? plan.items;
   }
 
-  async #begin(): Promise<void> {
-    this.#ages.clear();
-    this.#rangesBegun = 0;
-    // A lock wait here means DDL queues behind the leader's lock; the watcher decides how long that may last.
-    await this.#wire.run(
-      `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '${this.#data.snapshotId}'; SET LOCAL lock_timeout = ${lockTimeoutMs}`,
-      'joining the snapshot',
-    );
+  get isTransactionFull(): boolean {
+    return this.#rangesBegun >= rangesPerTransaction;
   }
 
-  async #readItem(item: number): Promise<void> {
-    const tasks = tasksOf(this.#data.plan, item);
+  beginTransaction(): void {
+    this.#ages.clear();
+    this.#rangesBegun = 0;
+  }
+
+  async readItem(item: number): Promise<void> {
+    const { plan, items } = this.#data;
+    const tasks = tasksOf(plan, items?.[item] ?? item);
     this.#rangesBegun += tasks.length;
     const read = await this.#cutting(cutter => this.#readTasks(tasks, cutter));
     const verified: ReadTask[] = [];
@@ -272,6 +191,11 @@ class Reader {
     await this.#report(verified);
     const progress = tasks.map(({ table }, index) => ({ table, rows: read[index]?.rows ?? 0 }));
     await this.#line.call('progress', progress);
+  }
+
+  async finish(): Promise<void> {
+    this.#small.close();
+    await Promise.all(this.#results);
   }
 
   /** Cuts what the work writes into segments; of work that fails, the last one is dropped. */
@@ -669,18 +593,6 @@ class Reader {
   }
 }
 
-const lockNotAvailable = '55P03';
-const inFailedTransaction = '25P02';
-
-function sqlstateOf(error: unknown): unknown {
-  return error instanceof PgkeepError ? error.context.sqlstate : undefined;
-}
-
-/** Of failures in one transaction the first that is not only because of another: of what was sent ahead, each fails, and any of it may be awaited first. */
-function causeAmong(errors: readonly unknown[]): unknown {
-  return errors.find(error => sqlstateOf(error) !== inFailedTransaction) ?? errors[0];
-}
-
 /** Waits for all. @throws what made them fail. */
 async function allEnded<T>(work: readonly Promise<T>[]): Promise<T[]> {
   const ended = await Promise.allSettled(work);
@@ -743,12 +655,5 @@ function isOutgrown({ since: { entry }, old, young }: Change): boolean {
 if (parentPort === null) throw new Error('copy-worker runs as a worker thread');
 const data = workerData as CopyWorkerData;
 const line: ThreadLine<CopyHost> = new ThreadLine<CopyHost>(parentPort, {
-  run: async () => {
-    const wire = await WireConnection.open(fromThread(data.target), data.applicationName);
-    try {
-      await new Reader(data, line, wire).run();
-    } finally {
-      wire.close();
-    }
-  },
+  run: () => readInSnapshot(data, wire => new Reader(data, line, wire)),
 });

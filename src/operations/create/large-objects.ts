@@ -4,12 +4,12 @@ import { PgkeepError } from '../../base/errors.ts';
 import { formatCount } from '../../base/units.ts';
 import type { LargeObjectGroup } from '../../postgres/archive-scan.ts';
 import { maxPlainBytes, type SegmentRef } from '../../repository/manifest.ts';
-import { toThread } from '../thread-target.ts';
 import { runWorkers } from '../worker-pool.ts';
 import { planLargeObjects } from './large-object-plan.ts';
 import type { LargeObjectHost, LargeObjectWorkerData } from './large-object-worker.ts';
 import type { ReadItemsOptions } from './read-tables.ts';
 import { sealerHost } from './segment-sealer.ts';
+import { type SnapshotReading, snapshotReaderData } from './snapshot-reader.ts';
 
 /** Fewer large objects that take less, pg_dump has read before a worker has started. */
 const leastObjects = 500;
@@ -24,20 +24,8 @@ export function areWorthWorkers(count: number, totalBytes: number): boolean {
 }
 
 export interface LargeObjectOptions
-  extends Pick<
-    ReadItemsOptions,
-    | 'target'
-    | 'applicationName'
-    | 'snapshotId'
-    | 'repository'
-    | 'store'
-    | 'key'
-    | 'level'
-    | 'jobs'
-    | 'limit'
-    | 'signal'
-    | 'onProgress'
-  > {
+  extends SnapshotReading,
+    Pick<ReadItemsOptions, 'store' | 'jobs' | 'signal' | 'onProgress'> {
   groups: readonly LargeObjectGroup[];
   /** Of all of them, roughly. */
   totalBytes: number;
@@ -67,15 +55,8 @@ export async function storeLargeObjects(
   };
   const workers = Math.min(options.jobs, plan.items.length);
   const data: LargeObjectWorkerData = {
-    target: toThread(options.target),
-    applicationName: options.applicationName,
-    snapshotId: options.snapshotId,
+    ...snapshotReaderData(options, workers),
     plan,
-    nextItem: new SharedArrayBuffer(4),
-    turns: limit.begin(workers),
-    secret: options.repository.secret,
-    key: options.key,
-    level: options.level,
   };
   try {
     await runWorkers({

@@ -1,25 +1,18 @@
 // The main thread's side of reading rows: answers the workers, stores what they seal, passes on the ranges.
 import { PgkeepError } from '../../base/errors.ts';
 import { forEachAtOnce } from '../../base/for-each-at-once.ts';
-import type { DataKey } from '../../crypto/seal.ts';
-import type { DatabaseTarget } from '../../postgres/target.ts';
 import { segmentIdIn } from '../../repository/layout.ts';
 import { type RangeEntry, type Slice, slicesOf } from '../../repository/manifest.ts';
-import type { Repository } from '../../repository/repository.ts';
 import type { SegmentStore } from '../../repository/segment-store.ts';
 import { handOver } from '../thread-segment.ts';
-import { toThread } from '../thread-target.ts';
 import { runWorkers } from '../worker-pool.ts';
 import type { RangeTaker } from './collected-ranges.ts';
 import { type CopyPlan, type CopyTask, tasksOf } from './copy-plan.ts';
 import type { CopyHost, CopyWorkerData, RangeReference } from './copy-worker.ts';
-import type { LoadLimit } from './load-limit.ts';
 import { sealerHost } from './segment-sealer.ts';
+import { type SnapshotReading, snapshotReaderData } from './snapshot-reader.ts';
 
-export interface ReadItemsOptions {
-  target: DatabaseTarget;
-  applicationName: string;
-  snapshotId: string;
+export interface ReadItemsOptions extends SnapshotReading {
   plan: CopyPlan;
   /** The items to read, by number; all of them without it. */
   items?: Uint32Array;
@@ -27,13 +20,8 @@ export interface ReadItemsOptions {
   earlier: readonly (EarlierTable | undefined)[] | undefined;
   /** Read everything, and compare it with what building on the earlier backup would have given. */
   isVerified: boolean;
-  repository: Repository;
   store: SegmentStore;
-  key: DataKey | null;
-  level: number;
   jobs: number;
-  /** Holds workers back, when it is told of the server's load. */
-  limit: LoadLimit;
   signal: AbortSignal;
   /** What the earlier backup has of a range cannot be read: it is read from the database. */
   onUnreadable: (message: string) => void;
@@ -90,7 +78,7 @@ async function readOnce(
   damaged: ReadonlySet<string>,
   found: Set<string>,
 ): Promise<string[]> {
-  const { plan, store, key, repository } = options;
+  const { plan, store, repository } = options;
   const mismatches: string[] = [];
   let doneBytes = 0;
   let rows = 0;
@@ -140,18 +128,11 @@ async function readOnce(
   };
   const workers = Math.min(options.jobs, options.items?.length ?? plan.items);
   const workerData: CopyWorkerData = {
-    target: toThread(options.target),
-    applicationName: options.applicationName,
-    snapshotId: options.snapshotId,
+    ...snapshotReaderData(options, workers),
     plan,
     hasParent: options.earlier !== undefined,
     isVerified: options.isVerified,
     items: options.items,
-    nextItem: new SharedArrayBuffer(4),
-    turns: options.limit.begin(workers),
-    secret: repository.secret,
-    key,
-    level: options.level,
   };
   if (workers > 0) {
     const ahead = lookAhead(store, earlierSegments(options, earlierRange));
