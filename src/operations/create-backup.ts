@@ -739,8 +739,13 @@ class Run {
         'a run that finds no space left leaves no backup, and the next reuses what it stored',
       );
     }
-    const inShards = this.#options.shards === undefined ? '' : `, in ${this.#options.shards} shards`;
-    this.#teller.emit({ type: 'phase', phase: 'data', detail: `${read.length} tables${inShards}` });
+    const inShards =
+      this.#options.shards === undefined ? '' : `, in ${formatQuantity(this.#options.shards, 'shard')}`;
+    this.#teller.emit({
+      type: 'phase',
+      phase: 'data',
+      detail: `${formatQuantity(read.length, 'table')}${inShards}`,
+    });
     this.#progress.begin(totalBytes);
     const archive = storeSchemaArchive({
       program: server.pgDump,

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { type ErrorData, errorToData, PgkeepError, throwIfAborted } from '../base/errors.ts';
 import { joinSignals } from '../base/join-signals.ts';
+import { formatQuantity } from '../base/units.ts';
 import type { DataKey } from '../crypto/seal.ts';
 import {
   type DatabaseFacts,
@@ -256,7 +257,7 @@ class Shard {
     const { shards } = this.#options;
     if (plan.shards !== shards) {
       throw mismatch(
-        `${plan.backup} is made in ${plan.shards} shards, not in ${shards}`,
+        `${plan.backup} is made in ${formatQuantity(plan.shards, 'shard')}, not in ${shards}`,
         `give --shard <i>/${plan.shards}`,
       );
     }

@@ -3,6 +3,7 @@
 // emptied again. One that is killed leaves its mark in the target, and another goes on with it or begins anew.
 import { PgkeepError, throwIfAborted } from '../base/errors.ts';
 import { joinSignals } from '../base/join-signals.ts';
+import { formatQuantity } from '../base/units.ts';
 import { analyzeAll } from '../postgres/analyze.ts';
 import { type ArchiveEntry, listArchive, listPostData } from '../postgres/archive-contents.ts';
 import { closeClient, openClient, queryRows } from '../postgres/client.ts';
@@ -333,12 +334,13 @@ class Restore {
       );
     if (!dataOnly)
       steps.push(
-        `restore ${entries.length} definitions of ${manifest.backup} into ${describeTarget(this.#target)}`,
+        `restore ${formatQuantity(entries.length, 'definition')} of ${manifest.backup} into ${describeTarget(this.#target)}`,
       );
     if (!schemaOnly) {
       const rows = sum(tables, table => table.rows);
-      const how = dataOnly ? 'in one transaction' : `over ${this.#jobs} connections`;
-      steps.push(`load ${rows} rows of ${tables.length} tables ${how}, and sequences and large objects`);
+      const how = dataOnly ? 'in one transaction' : `over ${formatQuantity(this.#jobs, 'connection')}`;
+      const what = `${formatQuantity(rows, 'row')} of ${formatQuantity(tables.length, 'table')}`;
+      steps.push(`load ${what} ${how}, and sequences and large objects`);
     }
     if (!dataOnly) steps.push('build indexes, constraints and triggers');
     if (!schemaOnly) steps.push('compare row counts with the manifest, and analyze');
@@ -396,7 +398,11 @@ class Restore {
       await this.#section(archive, source, facts, 'pre-data');
     }
     if (!this.#options.schemaOnly && from !== 'post-data') {
-      this.#teller.emit({ type: 'phase', phase: 'data', detail: `${source.tables.length} tables` });
+      this.#teller.emit({
+        type: 'phase',
+        phase: 'data',
+        detail: formatQuantity(source.tables.length, 'table'),
+      });
       // Before the rows: only once, as it may add rows to tables of extensions.
       if (from === undefined) {
         await this.#section(archive, source, facts, 'data');
@@ -429,7 +435,7 @@ class Restore {
   /** Rows in one transaction, committed when pg_restore has added the rest: sequences, large objects. */
   async #executeDataOnly(source: Source, facts: TargetFacts): Promise<void> {
     const { manifest, tables, repository } = source;
-    this.#teller.emit({ type: 'phase', phase: 'data', detail: `${tables.length} tables` });
+    this.#teller.emit({ type: 'phase', phase: 'data', detail: formatQuantity(tables.length, 'table') });
     await using archive = await this.#writeArchive(source);
     const tasks = [];
     const ids = new SegmentIds();

@@ -1,5 +1,6 @@
 // Where a restore goes, which backup it takes, and what it refuses.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { OperationEvent } from '../../src/operations/events.ts';
 import { loadFixture } from '../fixtures/everything.ts';
 import { compareDatabases } from '../support/compare-databases.ts';
 import { copyByPlainDump } from '../support/plain-copy.ts';
@@ -104,7 +105,9 @@ describe('which backup', () => {
   it('is the latest of all, the latest of one database, or the one named', async () => {
     await server.createDatabase('other');
     await psql(server, 'other', 'CREATE TABLE public.t (id integer); INSERT INTO public.t VALUES (1)');
-    const other = await backUp(server, 'other', folder.path);
+    const begun: OperationEvent[] = [];
+    const other = await backUp(server, 'other', folder.path, { onEvent: event => begun.push(event) });
+    expect(begun).toContainEqual({ type: 'phase', phase: 'data', detail: '1 table' });
     await psql(server, 'other', 'INSERT INTO public.t VALUES (2)');
     const latest = await backUp(server, 'other', folder.path);
     const choices = [
@@ -116,7 +119,15 @@ describe('which backup', () => {
     for (const { expected, ...choice } of choices) {
       expect((await restore('unused', { ...choice, create: true, dryRun: true })).backup).toBe(expected);
     }
-    await restore('older', { backup: other.id, create: true });
+    const details: (string | undefined)[] = [];
+    const { plan } = await restore('unused', { backup: other.id, create: true, dryRun: true, jobs: 1 });
+    expect(plan).toContain('load 1 row of 1 table over 1 connection, and sequences and large objects');
+    await restore('older', {
+      backup: other.id,
+      create: true,
+      onEvent: event => event.type === 'phase' && event.phase === 'data' && details.push(event.detail),
+    });
+    expect(details).toEqual(['1 table']);
     expect((await psql(server, 'older', 'SELECT * FROM public.t')).trim()).toBe('1');
     await restore('newer', { backup: latest.id, create: true });
     expect(await differences('newer', 'other')).toEqual([]);
@@ -212,7 +223,7 @@ describe('a dry run', () => {
     const result = await restore('dry', { create: true, dryRun: true });
     expect(result.dryRun).toBe(true);
     expect(result.plan.join('\n')).toMatch(
-      /create the database dry[\s\S]*definitions[\s\S]*load \d+ rows[\s\S]*indexes/,
+      /create the database dry[\s\S]*definitions[\s\S]*load 1,988 rows[\s\S]*indexes/,
     );
     expect(await databases()).toEqual(before);
   });

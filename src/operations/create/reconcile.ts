@@ -1,6 +1,7 @@
 // Compares what was stored with what the catalog said there is: every relation is in the backup, or listed with the
 // reason why not, or the backup fails.
 import { PgkeepError } from '../../base/errors.ts';
+import { formatQuantity } from '../../base/units.ts';
 import type { ArchiveEntry } from '../../postgres/archive-contents.ts';
 import { entriesOf } from '../../postgres/archive-selection.ts';
 import { type Relation, relationKindNames, type Selection } from '../../postgres/catalog.ts';
@@ -94,7 +95,11 @@ export function reconcile(options: ReconcileOptions): Reconciled {
   }
   if (options.largeObjects > 0 && !options.archive.some(entry => largeObjectKinds.has(entry.kind))) {
     const chosen = reasonWithoutLargeObjects(options);
-    const entry = { schema: '', name: `${options.largeObjects} large objects`, kind: 'large object' };
+    const entry = {
+      schema: '',
+      name: formatQuantity(options.largeObjects, 'large object'),
+      kind: 'large object',
+    };
     if (chosen !== undefined) leftOut.push({ ...entry, reason: chosen });
     else if (options.largeObjectsMissing !== undefined)
       leftOut.push({ ...entry, reason: options.largeObjectsMissing, missing: true });

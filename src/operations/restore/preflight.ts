@@ -1,6 +1,7 @@
 // Everything that can be known to go wrong before a restore touches its target.
 import type pg from 'pg';
 import { PgkeepError } from '../../base/errors.ts';
+import { formatQuantity } from '../../base/units.ts';
 import type { ArchiveEntry } from '../../postgres/archive-contents.ts';
 import { openClient, queryRows } from '../../postgres/client.ts';
 import { describeObjects, listObjects } from '../../postgres/database-contents.ts';
@@ -220,7 +221,9 @@ async function findOtherProblems(client: pg.Client, entries: readonly ArchiveEnt
       'looking for large objects in the target',
     );
     if (Number(found?.count) > 0)
-      problems.push(`it holds ${found?.count} large objects, such as ${found?.first}`);
+      problems.push(
+        `it holds ${formatQuantity(Number(found?.count), 'large object')}, such as ${found?.first}`,
+      );
   }
   return problems;
 }
