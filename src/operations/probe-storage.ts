@@ -1,7 +1,7 @@
 // Tries what backups need of a storage, with the user's own credentials, and says what that means for them. What it stores
 // lies in a folder of its own beside the repository's objects, and is removed at the end, whatever that end is.
 import { randomBytes } from 'node:crypto';
-import { errorToData, PgkeepError, throwIfAborted } from '../base/errors.ts';
+import { PgkeepError, throwIfAborted } from '../base/errors.ts';
 import { joinSignals } from '../base/join-signals.ts';
 import { formatQuantity } from '../base/units.ts';
 import { openStorage } from '../storage/open-storage.ts';
@@ -21,7 +21,7 @@ import {
 } from './probe-storage/contract.ts';
 import { factNames, reportFacts } from './probe-storage/facts.ts';
 import { checkRights, type Rights, rightNames } from './probe-storage/rights.ts';
-import { type Left, removeScratch, Scratch } from './probe-storage/scratch.ts';
+import { type Left, removeScratch, Scratch, whyOf } from './probe-storage/scratch.ts';
 import {
   type Measurements,
   measurements,
@@ -180,6 +180,14 @@ class Probe {
     const isInterrupted = this.#options.signal?.aborted === true;
     const left = await this.#removeAll(tried, isInterrupted || this.#isLost);
     this.left = left.names;
+    if (left.code === 'INTERNAL') {
+      list.fail(
+        'cleaned-up',
+        left.reason,
+        `report it with this message, and remove ${folder} by the store's own means`,
+      );
+      return;
+    }
     const remedy = `a probe by a user who may remove objects takes them away once they are a day old; or remove ${folder} by the store's own means`;
     if (left.names.length === 0) {
       const versions = this.#facts.keepsVersions ? ' but older versions' : '';
@@ -215,7 +223,7 @@ class Probe {
         await storage.close();
       }
     } catch (error) {
-      return { names: [...tried].sort(), reason: errorToData(error).message };
+      return { names: [...tried].sort(), ...whyOf(error) };
     } finally {
       clearTimeout(timer);
     }

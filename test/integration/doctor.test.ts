@@ -223,8 +223,43 @@ describe('the role', () => {
     await psql(server, 'guarded', 'ALTER ROLE "The reader" CONNECTION LIMIT 3');
     expect((await check(reader)).connections).toMatchObject({
       status: 'failure',
-      message: "3 connections are left (the role's CONNECTION LIMIT 3), and a backup with 2 jobs opens 5",
+      message: "3 connections left (the role's CONNECTION LIMIT 3), and a backup with 2 jobs opens 5",
     });
+  });
+
+  test('is told which functions it lacks that read large objects, if there are any', async () => {
+    await server.createDatabase('objects');
+    const functions = 'lo_get(oid, bigint, integer), lo_lseek64(integer, bigint, integer)';
+    await psql(
+      server,
+      'objects',
+      `CREATE ROLE painter LOGIN; REVOKE EXECUTE ON FUNCTION ${functions} FROM PUBLIC`,
+    );
+    const asPainter = { database: server.url('objects', 'painter') };
+    const largeObjects = async () => (await check(asPainter))['large-objects'];
+    expect(await largeObjects()).toMatchObject({ status: 'ok', message: 'there are no large objects' });
+    // pg_dump reads these, and needs neither.
+    await psql(server, 'objects', 'SELECT lo_create(0)', { user: 'painter' });
+    expect(await largeObjects()).toMatchObject({ status: 'ok' });
+    await psql(server, 'objects', 'SELECT count(lo_create(0)) FROM generate_series(1, 500)', {
+      user: 'painter',
+    });
+    const repository = join(folder.path, 'objects');
+    await expect(backUp(server, 'objects', repository, asPainter)).rejects.toThrow(
+      'permission denied for function lo_',
+    );
+    const remedy = `GRANT EXECUTE ON FUNCTION pg_catalog.lo_lseek64(integer, bigint, integer), pg_catalog.lo_get(oid, bigint, integer) TO "painter"`;
+    expect(await largeObjects()).toMatchObject({
+      status: 'failure',
+      message: expect.stringContaining('may not execute lo_lseek64(integer, bigint, integer), lo_get(oid'),
+      remedy,
+    });
+    await psql(server, 'objects', remedy);
+    expect(await largeObjects()).toMatchObject({
+      status: 'ok',
+      message: 'the role may read all 501 of them',
+    });
+    await backUp(server, 'objects', repository, asPainter);
   });
 
   test('is told how many connections are left, also where it may not look at those of others', async () => {
@@ -263,9 +298,27 @@ describe('the server', () => {
     const { locks } = await check({ database: server.url('many') });
     expect(locks).toMatchObject({
       status: 'failure',
-      message: expect.stringContaining('400 tables'),
+      message: expect.stringContaining('400 tables by 2 jobs'),
       remedy: expect.stringMatching(/max_locks_per_transaction = (64|128)/),
     });
+  });
+
+  test('whose lock table is too small for so many workers is told apart from one for fewer', async () => {
+    const percent = async (jobs: number) => {
+      const { locks } = await check({ database: server.url('large'), jobs });
+      return Number(/takes about (\d+) %/.exec(locks?.message ?? '')?.[1]);
+    };
+    await server.createDatabase('large');
+    // As ANALYZE would find them: large enough for each worker to read of each.
+    await psql(
+      server,
+      'large',
+      `SELECT format('CREATE TABLE t%s (id int PRIMARY KEY)', i) FROM generate_series(1, 10) AS i \\gexec
+       UPDATE pg_class SET relpages = 100000 WHERE relkind = 'r' AND relname ~ '^t[0-9]'`,
+    );
+    // Locks of the backup's own transaction and of pg_dump; and of each worker on tables and indexes; for two holders each.
+    expect(await percent(1)).toBe(Math.ceil(((2 * 10 + 1 * 20) / 2 / 200) * 100));
+    expect(await percent(9)).toBe(Math.ceil(((2 * 10 + 9 * 20) / 2 / 200) * 100));
   });
 
   test('that is a standby is asked whether it lets long backups end', async () => {

@@ -158,7 +158,7 @@ class Behind {
       // Names that a backup would fail over.
       await readDetails(client, relations);
       checkTables(list, relations, role, versionNumber);
-      await checkLocks(list, client, relations);
+      await checkLocks(list, client, relations, jobs);
     });
     await this.#step(['large-objects'], () => checkLargeObjects(list, client, role, versionNumber));
     await this.#step(['roles'], () => checkRoles(list, client, versionNumber));

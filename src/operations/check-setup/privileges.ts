@@ -5,8 +5,10 @@ import { formatCount, formatQuantity } from '../../base/units.ts';
 import { type Relation, readLargeObjects } from '../../postgres/catalog.ts';
 import { queryRows } from '../../postgres/client.ts';
 import { readGlobals } from '../../postgres/globals.ts';
-import { quoteName } from '../../postgres/identifiers.ts';
+import { quoteLiteral, quoteName } from '../../postgres/identifiers.ts';
 import { type Checklist, listSome } from '../checklist.ts';
+import { largeObjectFunctions } from '../create/large-object-sink.ts';
+import { areWorthWorkers } from '../create/large-objects.ts';
 
 const firstVersionWithReadAll = 140000;
 
@@ -44,25 +46,59 @@ export function checkTables(
     );
 }
 
+/** By which pg_dump reads large objects, or begins to. */
+const pgDumpFunctions = ['lo_open(oid, integer)', 'loread(integer, integer)', 'lo_close(integer)'];
+
 export async function checkLargeObjects(
   list: Checklist,
   client: pg.Client,
   role: string,
   versionNumber: number,
 ): Promise<void> {
-  const { count, unreadableCount, unreadable } = await readLargeObjects(client, versionNumber);
-  if (unreadableCount === 0) {
+  const name = 'large-objects';
+  const { count, sizeBytes, unreadableCount, unreadable } = await readLargeObjects(client, versionNumber);
+  if (count === 0) {
+    list.ok(name, 'there are no large objects');
+    return;
+  }
+  const denied = await readDenied(client, [
+    ...pgDumpFunctions,
+    ...(areWorthWorkers(count, sizeBytes) ? largeObjectFunctions : []),
+  ]);
+  const problems: { message: string; remedy: string }[] = [];
+  if (unreadableCount > 0) {
+    problems.push({
+      message: `read ${formatCount(unreadableCount)} of ${formatQuantity(count, 'large object')}, such as ${listSome(unreadable, 3)}`,
+      remedy: `as their owner: GRANT SELECT ON LARGE OBJECT ${unreadable.slice(0, 3).join(', ')} TO ${quoteName(role)}; or do without: pgkeep create --skip-unreadable`,
+    });
+  }
+  if (denied.length > 0) {
+    const functions = denied.map(signature => `pg_catalog.${signature}`).join(', ');
+    problems.push({
+      message: `execute ${denied.join(', ')}, by which large objects are read`,
+      remedy: `GRANT EXECUTE ON FUNCTION ${functions} TO ${quoteName(role)}`,
+    });
+  }
+  if (problems.length === 0) {
     list.ok(
-      'large-objects',
-      count === 0 ? 'there are no large objects' : `the role may read all ${formatCount(count)} of them`,
+      name,
+      count === 1 ? 'the role may read the only one' : `the role may read all ${formatCount(count)} of them`,
     );
     return;
   }
-  list.fail(
-    'large-objects',
-    `the role may not read ${formatCount(unreadableCount)} of ${formatCount(count)} large objects, such as ${listSome(unreadable, 3)}`,
-    `as their owner: GRANT SELECT ON LARGE OBJECT ${unreadable.slice(0, 3).join(', ')} TO ${quoteName(role)}; or do without: pgkeep create --skip-unreadable`,
+  const message = `the role may not ${problems.map(problem => problem.message).join('; nor ')}`;
+  list.fail(name, message, problems.map(({ remedy }) => remedy).join('; '));
+}
+
+/** @returns those of the functions that the role may not execute. */
+async function readDenied(client: pg.Client, functions: readonly string[]): Promise<string[]> {
+  const rows = await queryRows(
+    client,
+    `SELECT name FROM pg_catalog.unnest(ARRAY[${[...new Set(functions)].map(quoteLiteral).join(', ')}]) AS f(name)
+     WHERE NOT pg_catalog.has_function_privilege('pg_catalog.' || name, 'EXECUTE')`,
+    'reading the privileges of functions',
   );
+  return rows.map(row => row.name ?? '');
 }
 
 export async function checkRoles(list: Checklist, client: pg.Client, versionNumber: number): Promise<void> {
@@ -90,11 +126,12 @@ export async function checkSubscriptions(list: Checklist, client: pg.Client): Pr
   );
   const count = Number(row?.count);
   if (count === 0) list.ok('subscriptions', 'there are no subscriptions');
-  else if (row?.super === 't') list.ok('subscriptions', `${count} subscriptions go along`);
+  else if (row?.super === 't')
+    list.ok('subscriptions', `${formatQuantity(count, 'subscription')} to go along`);
   else
     list.warn(
       'subscriptions',
-      `${count} subscriptions are not in backups: pg_dump reads them only as superuser`,
+      `backups are without ${formatQuantity(count, 'subscription')}, which pg_dump reads only as superuser`,
       'note how they were made (CREATE SUBSCRIPTION), or back up as a superuser',
     );
 }

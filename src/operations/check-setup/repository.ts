@@ -6,7 +6,7 @@ import { chooseLatest } from '../../repository/series.ts';
 import type { Storage } from '../../storage/storage.ts';
 import { Checklist, within } from '../checklist.ts';
 import { checkRights } from '../probe-storage/rights.ts';
-import { removeScratch, Scratch } from '../probe-storage/scratch.ts';
+import { type Left, removeScratch, Scratch, whyOf } from '../probe-storage/scratch.ts';
 import type { DatabaseFound } from './database.ts';
 
 export interface RepositoryCheckOptions {
@@ -126,35 +126,44 @@ async function checkStorage(list: Checklist, storage: Storage): Promise<void> {
   const left = await removeProbes(scratch, stale);
   const { checks } = tried;
   const failure = checks.find(({ status }) => status === 'failure');
+  const did = `objects were written, read and listed in ${duration}`;
+  const some = formatQuantity(left.names.length, 'object');
+  const stay = `${some} ${left.names.length === 1 ? 'stays' : 'stay'} below ${scratch.folder}`;
   if (failure !== undefined) list.fail('storage', failure.message, failure.remedy ?? seeRepository);
-  else if (left.length > 0) {
-    const stay = `${left.length === 1 ? 'stays' : 'stay'} below ${scratch.folder}`;
+  else if (left.code === 'INTERNAL') {
+    list.fail('storage', `${did}, and removing them failed: ${left.reason}`, 'report it with this message');
+  } else if (left.names.length === 0)
+    list.ok('storage', `objects were written, read, listed and removed in ${duration}`);
+  else if (left.code === 'STORAGE_DENIED') {
     list.warn(
       'storage',
-      `objects were written, read and listed in ${duration}, and may not be removed: ${formatQuantity(left.length, 'object')} ${stay}`,
+      `${did}, and may not be removed: ${stay}`,
       'nothing for whoever only takes backups; run pgkeep cleanup as a user who may remove objects',
     );
-  } else list.ok('storage', `objects were written, read, listed and removed in ${duration}`);
+  } else {
+    list.fail(
+      'storage',
+      `${did}, and could not be removed: ${left.reason}; ${stay}`,
+      'see whether the storage is in order; a later doctor removes them once they are a day old',
+    );
+  }
   const clock = checks.find(({ name }) => name === 'clock');
   if (clock === undefined) list.skip(['storage-clock'], 'the storage could not be reached');
   else list.checks.push({ ...clock, name: 'storage-clock' });
 }
 
-/** What this one stored, and what earlier ones left when they were killed. @returns the names of what cannot be removed. */
-async function removeProbes(
-  { storage, folder, tried }: Scratch,
-  stale: readonly string[],
-): Promise<readonly string[]> {
+/** What this one stored, and what earlier ones left when they were killed. @returns what of its own could not be removed, and why. */
+async function removeProbes({ storage, folder, tried }: Scratch, stale: readonly string[]): Promise<Left> {
   const remove = (from: string, names: readonly string[]) =>
     within(storageTimeoutMs, 'removing', removeScratch(storage, from, names, false));
-  if (tried.length === 0) return [];
+  if (tried.length === 0) return { names: [], reason: 'nothing was stored' };
   try {
-    const { names } = await remove(folder, tried);
-    for (const old of names.length === 0 ? stale : []) await remove(old, []);
-    return names;
-  } catch {
+    const left = await remove(folder, tried);
+    for (const old of left.names.length === 0 ? stale : []) await remove(old, []);
+    return left;
+  } catch (error) {
     // No answer in time.
-    return tried;
+    return { names: [...tried], ...whyOf(error) };
   }
 }
 

@@ -6,6 +6,7 @@ import { queryRows } from '../../postgres/client.ts';
 import { quoteName } from '../../postgres/identifiers.ts';
 import { readLoad } from '../../postgres/server-load.ts';
 import type { Checklist } from '../checklist.ts';
+import { basePages, tablesPerTransaction } from '../create/copy-plan.ts';
 
 const timeLimits = [
   'statement_timeout',
@@ -107,11 +108,11 @@ export async function checkConnections(
   });
   const needed = jobs + besidesWorkers;
   if (left >= needed)
-    list.ok('connections', `${left} connections are left (${limit}); a backup opens ${needed}`);
+    list.ok('connections', `${formatQuantity(left, 'connection')} left (${limit}); a backup opens ${needed}`);
   else
     list.fail(
       'connections',
-      `${Math.max(0, left)} connections are left (${limit}), and a backup with ${jobs} jobs opens ${needed}`,
+      `${formatQuantity(Math.max(0, left), 'connection')} left (${limit}), and a backup with ${formatQuantity(jobs, 'job')} opens ${needed}`,
       'lower --jobs, or raise that limit',
     );
 }
@@ -152,20 +153,23 @@ export async function checkLoad(
 export interface LockFacts {
   tables: number;
   indexes: number;
+  /** Of each table by how many workers it is read, at most; of all of them together. */
+  readings: number;
+  jobs: number;
   /** What the server has room for: max_locks_per_transaction for each possible session. */
   capacity: number;
 }
 
-/** By what reads rows, which ends its transaction after some hundreds of tables. */
-const lockedByReading = 2_000;
-
 /**
  * The share of the server's lock table that a backup takes. The backup's own transaction and pg_dump lock every table, and
- * reading locks tables with their indexes, some at a time; there is room for two holders of each lock.
+ * each worker those that it reads in a transaction, with their indexes; there is room for two holders of each lock.
  */
-export function lockShare({ tables, indexes, capacity }: LockFacts): number {
-  const locked = tables + Math.min(indexes, lockedByReading);
-  const holdings = 2 * tables + Math.min(tables + indexes, lockedByReading);
+export function lockShare({ tables, indexes, readings, jobs, capacity }: LockFacts): number {
+  if (tables === 0) return 0;
+  const read = Math.min(readings, jobs * Math.min(tables, tablesPerTransaction));
+  const readIndexes = read * (indexes / tables);
+  const locked = tables + Math.min(indexes, readIndexes);
+  const holdings = 2 * tables + read + readIndexes;
   return Math.max(locked, holdings / 2) / capacity;
 }
 
@@ -175,6 +179,7 @@ export async function checkLocks(
   list: Checklist,
   client: pg.Client,
   relations: readonly Relation[],
+  jobs: number,
 ): Promise<void> {
   const [row] = await queryRows(
     client,
@@ -182,17 +187,27 @@ export async function checkLocks(
        current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint AS sessions,
        (SELECT count(*) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema') AS indexes`,
+        WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema') AS indexes,
+       -- A table without statistics has -1 page.
+       (SELECT sum(least(${jobs}, greatest(1, ceil(c.relpages / ${basePages}.0)))) FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema') AS readings`,
     'reading the limit of locks',
   );
   const tables = relations.filter(({ kind }) => kind === 'r' || kind === 'p').length;
   const perTransaction = Number(row?.per_transaction);
   const sessions = Number(row?.sessions);
-  const share = lockShare({ tables, indexes: Number(row?.indexes), capacity: perTransaction * sessions });
+  const share = lockShare({
+    tables,
+    indexes: Number(row?.indexes),
+    readings: Number(row?.readings),
+    jobs,
+    capacity: perTransaction * sessions,
+  });
   const percent = Math.ceil(share * 100);
-  const message = `a backup of ${formatQuantity(tables, 'table')} takes about ${percent} % of the server's locks (max_locks_per_transaction = ${perTransaction})`;
+  const message = `a backup of ${formatQuantity(tables, 'table')} by ${formatQuantity(jobs, 'job')} takes about ${percent} % of the server's locks (max_locks_per_transaction = ${perTransaction})`;
   const enough = Math.max(64, 2 ** Math.ceil(Math.log2((perTransaction * share) / warnShare)));
-  const remedy = `ALTER SYSTEM SET max_locks_per_transaction = ${enough}, and restart the server; or back up fewer schemas at once with --schema`;
+  const remedy = `ALTER SYSTEM SET max_locks_per_transaction = ${enough}, and restart the server; or lower --jobs, or back up fewer schemas at once with --schema`;
   if (share > 1) list.fail('locks', message, remedy);
   else if (share > warnShare) list.warn('locks', message, remedy);
   else list.ok('locks', message);

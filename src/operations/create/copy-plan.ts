@@ -35,7 +35,7 @@ export interface CopyTask {
 }
 
 /** 8 MiB of heap: about 4 MB of COPY text, one segment. */
-const basePages = 1024;
+export const basePages = 1024;
 const maxRanges = 16_384;
 /** Tables up to this size share segments with their neighbours. */
 const smallBytes = 1024 * 1024;

@@ -18,6 +18,14 @@ const fieldCountBytes = 2;
 /** Number of fields; then of each its length and itself: oid, size of the object, bytes of the page. */
 const rowHeaderBytes = fieldCountBytes + (4 + 4) + (4 + 8) + 4;
 
+/** What {@link largeObjectsSql} calls that a role may have been denied. */
+export const largeObjectFunctions = [
+  'lo_open(oid, integer)',
+  'lo_lseek64(integer, bigint, integer)',
+  'lo_close(integer)',
+  'lo_get(oid, bigint, integer)',
+] as const;
+
 /** COPY, in binary, of objects: a row for each page, in order. */
 export function largeObjectsSql(oids: Uint32Array): string {
   // Each object is opened once to learn its size, which nobody but a superuser is told in another way.

@@ -2,7 +2,7 @@
 // time of every request, and takes everything back.
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { errorToData, PgkeepError } from '../../base/errors.ts';
+import { type ErrorCode, errorToData, PgkeepError } from '../../base/errors.ts';
 import { scratchFolder, scratchFolderOf, scratchPrefix } from '../../repository/layout.ts';
 import type { GetOptions, PutOptions, Storage, StoredObject } from '../../storage/storage.ts';
 import { within } from '../checklist.ts';
@@ -123,6 +123,8 @@ export function staleFolders(probes: readonly StoredObject[], now: Date): string
 export interface Left {
   names: string[];
   reason: string;
+  /** Of what kept it from being removed; `undefined` when nothing did, and it is there all the same. */
+  code?: ErrorCode;
 }
 
 /**
@@ -136,7 +138,7 @@ export async function removeScratch(
   tried: readonly string[],
   isCutOff: boolean,
 ): Promise<Left> {
-  let reason = 'they are listed although they were removed';
+  let why: Omit<Left, 'names'> = { reason: 'they are listed although they were removed' };
   let unseen = tried;
   try {
     await removeEach(storage, tried);
@@ -146,13 +148,18 @@ export async function removeScratch(
     await removeEach(storage, late);
     await storage.removeFolder?.(folder);
   } catch (error) {
-    reason = errorToData(error).message;
+    why = whyOf(error);
   }
   try {
-    return { names: (await listAll(storage, folder)).map(({ name }) => name).sort(), reason };
+    return { names: (await listAll(storage, folder)).map(({ name }) => name).sort(), ...why };
   } catch {
-    return { names: [...unseen].sort(), reason };
+    return { names: [...unseen].sort(), ...why };
   }
+}
+
+export function whyOf(error: unknown): Omit<Left, 'names'> {
+  const { message, code } = errorToData(error);
+  return { reason: message, code };
 }
 
 /** One that cannot be removed does not keep the others, unless nothing may be. */

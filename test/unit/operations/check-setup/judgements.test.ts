@@ -57,11 +57,19 @@ test('connections are limited by the server, the role or the database, whichever
   expect(connectionsLeft({ ...facts, databaseLimit: 50 }).left).toBe(0);
 });
 
-test('the share of the lock table grows with tables, and with their indexes as far as these are read at a time', () => {
-  expect(lockShare({ tables: 0, indexes: 0, capacity: 6400 })).toBe(0);
-  expect(lockShare({ tables: 1000, indexes: 1000, capacity: 6400 })).toBeCloseTo(0.3125);
-  expect(lockShare({ tables: 4000, indexes: 0, capacity: 5000 })).toBe(1);
-  expect(lockShare({ tables: 10_000, indexes: 50_000, capacity: 12_000 })).toBe(1);
+test('the share of the lock table grows with tables, with their indexes as far as these are read at a time, and with the workers that read', () => {
+  const share = (tables: number, indexes: number, capacity: number, jobs = 2, readings = tables) =>
+    lockShare({ tables, indexes, readings, jobs, capacity });
+  expect(share(0, 0, 6400)).toBe(0);
+  expect(share(4000, 0, 5000)).toBeCloseTo((2 * 4000 + 2 * 564) / 2 / 5000);
+  // Each table is read once, however many there are to read it.
+  expect(share(100, 100, 6400, 16)).toBe(share(100, 100, 6400, 1));
+  // Unless it is large: then each worker holds a lock on it, and on its indexes.
+  expect(share(100, 300, 6400, 16, 1600)).toBeCloseTo((2 * 100 + 1600 + 4800) / 2 / 6400);
+  // A worker ends its transaction after some hundreds of tables.
+  expect(share(10_000, 50_000, 12_000, 2)).toBeCloseTo((10_000 + 2 * 564 * 5) / 12_000);
+  expect(share(10_000, 50_000, 12_000, 8)).toBeCloseTo((10_000 + 8 * 564 * 5) / 12_000);
+  expect(share(10_000, 50_000, 12_000, 64)).toBe(60_000 / 12_000);
 });
 
 test('a clock is off by what the round trip does not explain', () => {
