@@ -19,7 +19,8 @@ export interface OpenClientOptions {
 
 /** A peer that vanished without a word is noticed after this time and ten probes, one a second. */
 const keepAliveDelayMs = 10_000;
-const politeCloseMs = 2_000;
+/** How long a server may take to end a session. */
+export const politeCloseMs = 2_000;
 const statementTimeoutAttempts = 5;
 
 /** A row of a query: every value as text, or null. */

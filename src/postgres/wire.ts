@@ -4,7 +4,7 @@
 import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import { PgkeepError } from '../base/errors.ts';
-import { openClient } from './client.ts';
+import { openClient, politeCloseMs } from './client.ts';
 import { FrameReader } from './frame-reader.ts';
 import { type ServerComplaint, serverError, translateDatabaseError } from './server-error.ts';
 import type { DatabaseTarget } from './target.ts';
@@ -171,11 +171,26 @@ export class WireConnection {
     this.#socket.destroy();
   }
 
-  /** Ends the session; statements under way fail. A second call is harmless. */
-  close(): void {
+  /**
+   * Ends the session; statements under way fail. A second call is harmless.
+   * @returns when the server has ended it, too, so that there is room for another session; of one that was busy, at once.
+   */
+  async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#socket.end(frame(message.terminate, Buffer.alloc(0)), () => this.#socket.destroy());
+    const socket = this.#socket;
+    const terminate = frame(message.terminate, Buffer.alloc(0));
+    if (this.#lost !== undefined || this.#commands.length > 0) {
+      socket.end(terminate, () => socket.destroy());
+      return;
+    }
+    const closed = new Promise<void>(resolve => socket.once('close', () => resolve()));
+    // A server that says nothing any more never closes.
+    const force = setTimeout(() => socket.destroy(), politeCloseMs);
+    socket.resume();
+    socket.end(terminate);
+    await closed;
+    clearTimeout(force);
   }
 
   async #sendAll(statements: readonly Statement[], sinks: readonly CopySink[] = []) {

@@ -97,7 +97,7 @@ export async function readInSnapshot(
     await new Taking(data, wire, reader).run();
     await reader.finish?.();
   } finally {
-    wire.close();
+    await wire.close();
   }
 }
 

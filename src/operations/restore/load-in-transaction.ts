@@ -77,7 +77,7 @@ export async function loadInTransaction(options: TransactionLoad): Promise<void>
     throw error;
   } finally {
     options.signal?.removeEventListener('abort', onAbort);
-    wire.close();
+    await wire.close();
   }
 }
 

@@ -56,7 +56,7 @@ async function run(data: LoadWorkerData, line: ThreadLine<LoadHost>): Promise<vo
     }
     await committed;
   } finally {
-    wire.close();
+    await wire.close();
   }
 }
 

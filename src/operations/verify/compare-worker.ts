@@ -56,7 +56,7 @@ async function run(data: CompareWorkerData, line: ThreadLine<CompareHost>): Prom
       }
     }
   } finally {
-    wire.close();
+    await wire.close();
   }
 }
 

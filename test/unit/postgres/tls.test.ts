@@ -264,7 +264,7 @@ test('COPY comes through TLS as it does without', async () => {
     };
     const rows = await wire.copyOut(copy, 'reading', sink);
     const [[ssl] = []] = await wire.run(isEncrypted, 'asking');
-    wire.close();
+    await wire.close();
     return { rows, ssl, bytes: Buffer.concat(pieces) };
   };
   const [plain, encrypted] = [await read('sslmode=disable'), await read('sslmode=require')];

@@ -41,6 +41,19 @@ const copyMuch = 'COPY (SELECT repeat(hash, 100) FROM numbers) TO STDOUT';
 const lost = { code: 'DATABASE_CONNECTION_LOST' };
 const badData = { code: 'DATABASE_QUERY', context: { sqlstate: '22P02' } };
 
+test('a session that was closed is gone from the server: its place can be taken at once', async () => {
+  await using watching = await connect();
+  for (let round = 0; round < 5; round++) {
+    const others = await Promise.all(
+      [1, 2, 3].map(() => WireConnection.open(readTarget(server.url('wire'), {}), 'pgkeep to close')),
+    );
+    const counts = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgkeep to close'";
+    expect(await watching.run(counts, 'counting')).toEqual([['3']]);
+    await Promise.all(others.map(other => other.close()));
+    expect(await watching.run(counts, 'counting')).toEqual([['0']]);
+  }
+});
+
 describe('statements', () => {
   test('give rows as text, with NULL apart from the empty string', async () => {
     await using wire = await connect();
