@@ -4,7 +4,7 @@ import { mixBits } from '../../base/mix-bits.ts';
 import type { LargeObjectGroup } from '../../postgres/archive-scan.ts';
 
 export interface LargeObjectPlan {
-  /** All of them, in the order of the archive. */
+  /** All of them, in the order of the archive; in memory that threads share, for there may be hundreds of millions. */
   oids: Uint32Array;
   /** Where each group begins, by index, and the dump id of its entry. */
   groups: { first: number; dumpId: number }[];
@@ -19,6 +19,8 @@ export interface LargeObjectPlan {
 /** What an item has about: some segments, and a worker is done with it in no time. */
 const itemSegments = 8;
 const maxItemObjects = 1024;
+/** Enough for workers to end together; of more, items have more objects. */
+const itemsWanted = 4096;
 const minSegmentMinBytes = 512 * 1024;
 const maxSegmentMinBytes = 4 * 1024 * 1024;
 /** Of more than these, segments are larger: each is named in the manifest. */
@@ -29,7 +31,7 @@ const tailBytes = 128 * 1024;
 /** @param totalBytes of all of them, roughly. */
 export function planLargeObjects(groups: readonly LargeObjectGroup[], totalBytes: number): LargeObjectPlan {
   const count = groups.reduce((sum, { oids }) => sum + oids.length, 0);
-  const oids = new Uint32Array(count);
+  const oids = sharedNumbers(count);
   const begun: LargeObjectPlan['groups'] = [];
   let first = 0;
   for (const { dumpId, oids: members } of groups) {
@@ -40,17 +42,28 @@ export function planLargeObjects(groups: readonly LargeObjectGroup[], totalBytes
   // Powers of two, so that borders stay until there is twice as much, and then each second one does.
   const segmentMinBytes = powerOfTwo(totalBytes / segmentsWanted, minSegmentMinBytes, maxSegmentMinBytes);
   const itemBytes = itemSegments * segmentMinBytes;
-  const perItem = powerOfTwo((count * itemBytes) / Math.max(1, totalBytes), 1, maxItemObjects);
-  const items = [0];
+  // By the number as well: of objects that are small but for a few, each item ends a small segment.
+  const perItem = powerOfTwo(
+    Math.max((count * itemBytes) / Math.max(1, totalBytes), count / itemsWanted),
+    1,
+    maxItemObjects,
+  );
+  const items = count === 0 ? [] : [0];
   for (let index = 1; index < count; index++)
     if (isChosen(oids[index - 1] ?? 0, 1 / perItem)) items.push(index);
+  const shared = sharedNumbers(items.length);
+  shared.set(items);
   return {
     oids,
     groups: begun,
-    items: Uint32Array.from(count === 0 ? [] : items),
+    items: shared,
     segmentMinBytes,
     ownSegmentBytes: 2 * segmentMinBytes,
   };
+}
+
+function sharedNumbers(count: number): Uint32Array {
+  return new Uint32Array(new SharedArrayBuffer(count * Uint32Array.BYTES_PER_ELEMENT));
 }
 
 /** Whether a segment that may end does so with this object. */

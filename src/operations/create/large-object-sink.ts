@@ -3,7 +3,7 @@ import { PgkeepError } from '../../base/errors.ts';
 import { archiveIntBytes, largeObjectsHeader, writeArchiveInt } from '../../postgres/archive-scan.ts';
 import type { CopySink } from '../../postgres/wire.ts';
 import { endsSegment, type LargeObjectPlan } from './large-object-plan.ts';
-import type { SegmentCutter, SliceSink } from './segment-cutter.ts';
+import type { SegmentCutter } from './segment-cutter.ts';
 
 /** The bytes of one row: an object of many has several. */
 const pageBytes = 256 * 1024;
@@ -45,10 +45,10 @@ export function largeObjectsSql(oids: Uint32Array): string {
   ) TO STDOUT WITH (FORMAT binary)`;
 }
 
+/** Writes into a cutter that nothing else writes into. */
 export class LargeObjectSink implements CopySink {
   readonly #plan: LargeObjectPlan;
   readonly #cutter: SegmentCutter;
-  readonly #out: SliceSink;
   /** Of the objects of the plan: the next one, and the one behind the last. */
   #next: number;
   readonly #end: number;
@@ -71,7 +71,6 @@ export class LargeObjectSink implements CopySink {
   constructor(plan: LargeObjectPlan, item: number, cutter: SegmentCutter) {
     this.#plan = plan;
     this.#cutter = cutter;
-    this.#out = cutter.sink();
     this.#next = plan.items[item] ?? 0;
     this.#end = plan.items[item + 1] ?? plan.oids.length;
     const first = plan.groups.findIndex(group => group.first >= this.#next);
@@ -81,11 +80,6 @@ export class LargeObjectSink implements CopySink {
   /** The objects to read. */
   get oids(): Uint32Array {
     return this.#plan.oids.subarray(this.#next, this.#end);
-  }
-
-  /** Where the bytes went: whole segments. */
-  get out(): SliceSink {
-    return this.#out;
   }
 
   /** @throws PgkeepError DATABASE_CONNECTION_LOST when what comes is not what was asked for. */
@@ -172,7 +166,7 @@ export class LargeObjectSink implements CopySink {
     if (isLarge) this.#cutter.close();
     this.#writeInt(0);
     const header = largeObjectsHeader(dumpId);
-    this.#out.write(header, 0, header.length);
+    this.#write(header, 0, header.length);
     if (isLarge) this.#cutter.close();
   }
 
@@ -184,7 +178,7 @@ export class LargeObjectSink implements CopySink {
         this.#writeInt(this.#pieceLeft);
       }
       const taken = Math.min(this.#pieceLeft, end - at);
-      this.#out.write(chunk, at, at + taken);
+      this.#write(chunk, at, at + taken);
       this.#pieceLeft -= taken;
       this.#objectLeft -= taken;
       at += taken;
@@ -202,7 +196,12 @@ export class LargeObjectSink implements CopySink {
 
   #writeInt(value: number): void {
     writeArchiveInt(this.#int, 0, value);
-    this.#out.write(this.#int, 0, archiveIntBytes);
+    this.#write(this.#int, 0, archiveIntBytes);
+  }
+
+  /** Without a note of where the bytes go, as they have the segments to themselves: of a large object there may be half a million. */
+  #write(chunk: Buffer, start: number, end: number): void {
+    for (let at = start; at < end; ) at += this.#cutter.fill(chunk, at, end);
   }
 }
 
@@ -210,5 +209,8 @@ function unexpected(what: string): PgkeepError {
   return new PgkeepError(
     'DATABASE_CONNECTION_LOST',
     `the server sent a COPY that was not asked for: ${what}`,
+    {
+      hint: 'see the server log, and whether pg_dump can read the object (pg_largeobject may be damaged); if it can, report it with this message',
+    },
   );
 }

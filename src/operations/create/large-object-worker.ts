@@ -21,8 +21,10 @@ export interface LargeObjectWorkerData extends SnapshotReaderData {
 
 /** What the main thread answers. */
 export type LargeObjectHost = SealerHost & {
-  /** All segments of an item, in order. */
-  done(result: { item: number; segments: SegmentRef[] }): void;
+  /** One of an item's segments, by its place among these; once more when the item is read again. */
+  stored(segment: SegmentRef & { item: number; index: number }): void;
+  /** An item was read, which consists of so many. */
+  done(result: { item: number; segments: number }): void;
 };
 
 /** Segment buffers: one being filled, the others on their way through lookup, compression and sealing. */
@@ -56,29 +58,57 @@ class Reader implements ItemReader {
   }
 
   async readItem(item: number): Promise<void> {
-    const pool = this.#pool;
-    const cutter = new SegmentCutter(pool, (plain, buffer) =>
-      this.#sealer.store(plain, () => pool.release(buffer)),
-    );
-    const sink = new LargeObjectSink(this.#data.plan, item, cutter);
+    const segments = new ItemSegments(item, this.#line, this.#sealer, this.#pool);
+    // What cannot be stored is not worth the rest of the object, which may be long.
+    segments.failure.catch(() => this.#wire.destroy());
+    const sink = new LargeObjectSink(this.#data.plan, item, segments.cutter);
     const { oids } = sink;
     const which = oids.length === 1 ? `object ${oids[0]}` : `objects ${oids[0]} to ${oids.at(-1)}`;
     try {
       await this.#wire.copyOut(largeObjectsSql(oids), `reading large ${which}`, sink);
       sink.finish();
     } catch (error) {
-      cutter.abandon();
+      await segments.abandon();
       throw error;
     }
-    cutter.close();
-    const slices = await sink.out.slices();
-    const segments = slices.map(({ id, key, plainBytes, storedBytes }) => ({
-      id,
-      key,
-      plainBytes,
-      storedBytes,
-    }));
-    await this.#line.call('done', { item, segments });
+    await this.#line.call('done', { item, segments: await segments.close() });
+  }
+}
+
+/** What becomes of the segments of an item: they are told one by one, and forgotten. */
+class ItemSegments {
+  readonly cutter: SegmentCutter;
+  /** Rejects with what storing fails with; never resolves. */
+  readonly failure: Promise<never>;
+  readonly #storing = new Set<Promise<void>>();
+  #count = 0;
+
+  constructor(item: number, line: ThreadLine<LargeObjectHost>, sealer: SegmentSealer, pool: BufferPool) {
+    const failure = Promise.withResolvers<never>();
+    this.failure = failure.promise;
+    this.cutter = new SegmentCutter(pool, async (plain, buffer) => {
+      const index = this.#count++;
+      const stored = sealer.store(plain, () => pool.release(buffer));
+      const told = stored.then(segment => line.call('stored', { ...segment, item, index }));
+      this.#storing.add(told);
+      told.then(() => this.#storing.delete(told), failure.reject);
+      return stored;
+    });
+  }
+
+  /** Waits until all are stored and told. @returns how many there are. */
+  async close(): Promise<number> {
+    this.cutter.close();
+    await Promise.all(this.#storing);
+    return this.#count;
+  }
+
+  /** Waits until none is under way any more. @throws what storing has failed with. */
+  async abandon(): Promise<void> {
+    this.cutter.abandon();
+    // Those that have failed are still among them.
+    const ended = await Promise.allSettled(this.#storing);
+    for (const end of ended) if (end.status === 'rejected') throw end.reason;
   }
 }
 

@@ -40,17 +40,24 @@ export async function storeLargeObjects(
 ): Promise<{ bytes: number; segments: SegmentRef[] }> {
   const { groups, totalBytes, store, limit } = options;
   const plan = planLargeObjects(groups, totalBytes);
-  const stored: SegmentRef[][] = [];
+  const stored: SegmentRef[][] = Array.from(plan.items, () => []);
+  /** Of each item, once it was read. */
+  const counts = new Uint32Array(plan.items.length);
   let references = 0;
   let doneBytes = 0;
   const host: LargeObjectHost = {
     ...sealerHost(store),
-    done: ({ item, segments }) => {
-      stored[item] = segments;
-      references += segments.length;
-      if (references > maxReferences) throw tooMany(references);
-      doneBytes += bytesOf(segments);
+    stored: ({ item, index, ...segment }) => {
+      const ofItem = stored[item] ?? [];
+      // They come as they are stored. One that comes again is the same.
+      if (ofItem[index] !== undefined) return;
+      ofItem[index] = segment;
+      if (++references > maxReferences) throw tooMany(references);
+      doneBytes += segment.plainBytes;
       options.onProgress(doneBytes, 0);
+    },
+    done: ({ item, segments }) => {
+      counts[item] = segments;
     },
   };
   const workers = Math.min(options.jobs, plan.items.length);
@@ -72,11 +79,14 @@ export async function storeLargeObjects(
   }
   const segments: SegmentRef[] = [];
   for (let item = 0; item < plan.items.length; item++) {
-    const ofItem = stored[item];
-    // A hole would be large objects lost without a word.
-    if (ofItem === undefined)
-      throw new PgkeepError('INTERNAL', `item ${item} of the large objects was not read`);
-    for (const segment of ofItem) segments.push(segment);
+    const count = counts[item] ?? 0;
+    for (let index = 0; index < Math.max(1, count); index++) {
+      const segment = index < count ? stored[item]?.[index] : undefined;
+      // A hole would be large objects lost without a word.
+      if (segment === undefined)
+        throw new PgkeepError('INTERNAL', `item ${item} of the large objects was not read, or not all of it`);
+      segments.push(segment);
+    }
   }
   return { bytes: bytesOf(segments), segments };
 }

@@ -79,6 +79,17 @@ export class SegmentCutter {
     return this.#open?.filled ?? 0;
   }
 
+  /** Takes as many of the bytes as the segment being filled has room for, and has it stored once it is full. @returns how many. */
+  fill(chunk: Buffer, start: number, end: number): number {
+    const segment = this.current;
+    const { buffer, filled } = segment;
+    const taken = Math.min(end - start, buffer.length - filled);
+    chunk.copy(buffer, filled, start, start + taken);
+    segment.filled = filled + taken;
+    if (segment.filled === buffer.length) this.close();
+    return taken;
+  }
+
   /** Ends the segment being filled, if there is one, and has it stored. */
   close(): void {
     const segment = this.#open;
@@ -120,16 +131,9 @@ export class SliceSink implements CopySink {
     let at = start;
     while (at < end) {
       const piece = this.#isAtEnd(this.#piece) ? this.#piece : this.#begin();
-      const { segment } = piece;
-      const taken = Math.min(end - at, segment.buffer.length - segment.filled);
-      chunk.copy(segment.buffer, segment.filled, at, at + taken);
-      segment.filled += taken;
+      const taken = this.#cutter.fill(chunk, at, end);
       piece.bytes += taken;
       at += taken;
-      if (segment.filled === segment.buffer.length) {
-        this.#piece = undefined;
-        this.#cutter.close();
-      }
     }
     this.bytes += end - start;
   }
