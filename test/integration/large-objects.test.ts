@@ -8,6 +8,7 @@ import type { CreateBackupResult } from '../../src/operations/create-backup.ts';
 import type { OperationEvent } from '../../src/operations/events.ts';
 import { listBackups } from '../../src/operations/list-backups.ts';
 import { compareDatabases } from '../support/compare-databases.ts';
+import { type Fault, withFaults } from '../support/faulty-storage.ts';
 import { psql, type Server, startServer } from '../support/postgres-server.ts';
 import { backUp, restoreInto, testKey } from '../support/round-trip.ts';
 import { makeTempFolder } from '../support/temp-folder.ts';
@@ -26,6 +27,33 @@ function timeless(archive: Buffer): Buffer {
   const at = minor >= 15 ? 12 : 16;
   return copy.fill(0, at, at + 7 * 5);
 }
+
+/** Fails unless the archive of the backup is what pg_dump writes. */
+async function expectDumped(server: Server, database: string, repository: string, id: string): Promise<void> {
+  const reader = new SecondReader(repository, testKey);
+  const stored = reader.archive(reader.manifest(id));
+  const { stdout } = await run(
+    join(server.binDir, 'pg_dump'),
+    ['--format=custom', '--compress=0', '--exclude-table-data=*', server.url(database)],
+    { encoding: 'buffer', maxBuffer: 2 ** 30, env: { PATH: process.env.PATH } },
+  );
+  expect(timeless(stored).equals(timeless(stdout))).toBe(true);
+}
+
+// Nor is there a difference in the version between: some groups, one of another owner.
+it('large objects of PostgreSQL 17 are stored byte for byte as pg_dump writes them', async () => {
+  await using server = await startServer({ version: 17 });
+  await using repository = makeTempFolder('repository');
+  await server.createDatabase('pictures');
+  await psql(
+    server,
+    'pictures',
+    `CREATE ROLE painter; SELECT count(lo_from_bytea((20000 + i)::oid, ${bytesOf('i')})) FROM generate_series(1, 1500) AS i;
+     ALTER LARGE OBJECT 20700 OWNER TO painter;`,
+  );
+  const { id } = await backUp(server, 'pictures', repository.path);
+  await expectDumped(server, 'pictures', repository.path, id);
+});
 
 // The archives of 15 have all large objects in one group, those of 18 a thousand at most of one owner and privileges.
 describe.each([15, 18])('large objects of PostgreSQL %i', version => {
@@ -77,6 +105,20 @@ describe.each([15, 18])('large objects of PostgreSQL %i', version => {
     expect(await listBackups({ repository: repository.path })).toEqual([]);
   });
 
+  it('leaves no backup when the storage is full among them, and says so', async () => {
+    await using repository = makeTempFolder('repository');
+    const faults: Fault[] = [];
+    using _ = withFaults(repository.path, faults);
+    const full = backUp(server, 'pictures', repository.path, {
+      onEvent: event => {
+        if (event.type === 'phase' && event.phase === 'large-objects')
+          faults.push({ call: 'put', name: 'segments/', nth: 3, do: 'fail', code: 'STORAGE_FULL' });
+      },
+    });
+    await expect(full).rejects.toMatchObject({ code: 'STORAGE_FULL' });
+    expect(await listBackups({ repository: repository.path })).toEqual([]);
+  });
+
   async function expectSame(target: string): Promise<void> {
     await restoreInto(server, target, folder.path, { create: true });
     const { differences } = await compareDatabases(server.url('pictures'), server.url(target), {
@@ -85,16 +127,8 @@ describe.each([15, 18])('large objects of PostgreSQL %i', version => {
     expect(differences).toEqual([]);
   }
 
-  it('are stored byte for byte as pg_dump writes them', async () => {
-    const reader = new SecondReader(folder.path, testKey);
-    const stored = reader.archive(reader.manifest(first.id));
-    const { stdout } = await run(
-      join(server.binDir, 'pg_dump'),
-      ['--format=custom', '--compress=0', '--exclude-table-data=*', server.url('pictures')],
-      { encoding: 'buffer', maxBuffer: 2 ** 30, env: { PATH: process.env.PATH } },
-    );
-    expect(timeless(stored).equals(timeless(stdout))).toBe(true);
-  });
+  it('are stored byte for byte as pg_dump writes them', () =>
+    expectDumped(server, 'pictures', folder.path, first.id));
 
   it('come back as they were', () => expectSame('restored'));
 
