@@ -7,7 +7,8 @@ import { joinSignals } from '../base/join-signals.ts';
 import { formatQuantity } from '../base/units.ts';
 import { version } from '../base/version.ts';
 import { parseKey } from '../crypto/key.ts';
-import { listArchive, readThroughArchive } from '../postgres/archive-contents.ts';
+import type { DataKey } from '../crypto/seal.ts';
+import { type ArchiveEntry, listArchive, readThroughArchive } from '../postgres/archive-contents.ts';
 import { watchBlocking } from '../postgres/blocking-watcher.ts';
 import {
   type DatabaseFacts,
@@ -31,7 +32,12 @@ import { type RowContext, readRowContexts } from '../postgres/row-context.ts';
 import { translateDatabaseError } from '../postgres/server-error.ts';
 import { readLoad } from '../postgres/server-load.ts';
 import { answerLimitMs, type ServerWatch } from '../postgres/server-watch.ts';
-import { requireSameNames, type SourceSnapshot, takeSnapshot } from '../postgres/source-snapshot.ts';
+import {
+  requireSameNames,
+  type SourceSnapshot,
+  takeSnapshot,
+  waitForFlush,
+} from '../postgres/source-snapshot.ts';
 import {
   type DatabaseTarget,
   describeTarget,
@@ -49,7 +55,6 @@ import {
   leftOutLabel,
   type Manifest,
   type RangeEntry,
-  type Ranges,
   type TableEntry,
 } from '../repository/manifest.ts';
 import type { BackupMetadata } from '../repository/metadata.ts';
@@ -63,7 +68,7 @@ import { addTraffic, type Traffic } from '../storage/counting-storage.ts';
 import { type OpenedStorage, openStorage } from '../storage/open-storage.ts';
 import type { StorageOptions } from '../storage/storage-options.ts';
 import { CollectedRanges, type RangeShares } from './create/collected-ranges.ts';
-import { firstVersionWithTidRangeScan, planCopies } from './create/copy-plan.ts';
+import { type CopyPlan, firstVersionWithTidRangeScan, planCopies } from './create/copy-plan.ts';
 import { isUnreadable, type Learned, learnBackup, rangesInReach } from './create/earlier.ts';
 import { areWorthWorkers, type LargeObjectOptions, storeLargeObjects } from './create/large-objects.ts';
 import { type Parent, reasonAgainst } from './create/parent.ts';
@@ -77,7 +82,11 @@ import {
 } from './create/reconcile.ts';
 import { requireFit } from './create/require-fit.ts';
 import { expectSpace, requireSpace } from './create/require-space.ts';
-import { storeSchemaArchive } from './create/schema-archive.ts';
+import {
+  type SchemaArchiveOptions,
+  type StoredArchive,
+  storeSchemaArchive,
+} from './create/schema-archive.ts';
 import { backupSessionName } from './create/shard-plan.ts';
 import { requireShards, shareRows } from './create/share-rows.ts';
 import { type RunOptions, Teller } from './events.ts';
@@ -336,20 +345,34 @@ interface Earlier extends Found {
   isFirst: boolean;
 }
 
-interface StoredData {
-  archive: Manifest['archive'];
-  /** Whether all of it is known to have come. */
-  isArchiveWhole: boolean;
-  read: Relation[];
-  ranges: readonly Ranges[];
-  shares: RangeShares;
-  rangePages: number[];
+interface PlannedRows {
+  /** The tables of the plan, in its order. */
+  read: readonly Relation[];
+  plan: CopyPlan;
   contexts: ReadonlyMap<string, RowContext>;
+  earlier: Earlier;
+  /** Of the tables, on the server's disk. */
+  totalBytes: number;
+}
+
+interface StoredRows extends Pick<PlannedRows, 'earlier'> {
+  tables: TableEntry[];
+  shares: RangeShares;
+}
+
+interface StoredData extends StoredRows {
+  archive: Manifest['archive'];
+  /** The archive's table of contents, read back from the repository. */
+  entries: ArchiveEntry[];
+  isWalFlushed: boolean;
   /** How many the database has, how many were read, unless pg_dump did; and why they are missing, if they are. */
   largeObjects: number;
   largeObjectsRead: number | undefined;
   largeObjectsMissing: string | undefined;
 }
+
+/** What all reading of rows and large objects needs. */
+type ReadingBasis = Omit<ReadItemsOptions, 'plan' | 'items' | 'earlier' | 'isVerified'>;
 
 /** What there is to know of large objects before they are read. */
 interface LargeObjectFacts extends Pick<StoredData, 'largeObjects' | 'largeObjectsMissing'> {
@@ -430,22 +453,10 @@ class Run {
       await listedSegments(this.#storage),
       this.#lock?.sharedUntil,
     );
-    const earlier = await this.#learnEarlier(repository, store, server, snapshot);
-    if (this.#options.verifyIncremental && earlier.parent === undefined)
-      this.#teller.warn(`there is nothing to compare with: ${earlier.withoutParent}`);
-    const data = await this.#storeData(repository, store, key, server, snapshot, earlier);
+    const data = await this.#storeData(repository, store, key, server, snapshot);
     this.#teller.emit({ type: 'phase', phase: 'reconcile' });
-    const reconciled = await this.#reconcile(repository, server, snapshot, data);
-    const manifest = await this.#describe(
-      repository,
-      store,
-      server,
-      snapshot,
-      data,
-      reconciled,
-      globals,
-      earlier,
-    );
+    const reconciled = this.#reconcile(server, snapshot, data);
+    const manifest = await this.#describe(repository, store, server, snapshot, data, reconciled, globals);
     await this.#endTransaction();
     this.#teller.emit({ type: 'phase', phase: 'finish' });
     throwIfAborted(this.#signal);
@@ -629,6 +640,7 @@ class Run {
     let newest: Found | undefined;
     const known: string[] = [];
     for (const metadata of [...series, ...others].slice(0, maxCandidates)) {
+      throwIfAborted(this.#signal);
       const found = await this.#readEarlier(repository, metadata);
       if (found === undefined) continue;
       const why = this.#options.full
@@ -692,16 +704,15 @@ class Run {
   async #storeData(
     repository: Repository,
     store: SegmentStore,
-    key: Awaited<ReturnType<Repository['newDataKey']>>,
+    key: DataKey | null,
     server: Server,
     snapshot: SourceSnapshot,
-    earlier: Earlier,
   ): Promise<StoredData> {
     const schemaOnly = this.#options.schemaOnly ?? false;
-    const { lockTimeoutMs = defaults.lockTimeoutMs, maxBlockingMs = defaults.maxBlockingMs } = this.#options;
     const isStandby = server.facts.isStandby;
     const { largeObjects, largeObjectsMissing, sizeBytes } = await this.#checkLargeObjects(server.facts);
     const { relations } = snapshot;
+    const { leader, monitor } = this.#clients();
     const without = relations.filter(relation => relation.missing?.lacks === 'definition');
     const tables = relations.filter(
       relation =>
@@ -713,11 +724,154 @@ class Run {
     const read = tables.filter(
       relation => reasonWithoutRows(relation, { schemaOnly, isStandby }) === undefined,
     );
+    const basis = this.#readingBasis(repository, store, key, snapshot);
+    const contexts = this.#readCatalog(server.facts, snapshot, read);
+    const planned = this.#planRows(repository, store, server, snapshot, read, contexts);
+    // Begun before anything is waited for, as of many tables it takes longest: one session that does one thing after the other.
+    const dumped = this.#storeDefinitions(store, server, snapshot, {
+      without,
+      withoutData: [
+        ...tables,
+        ...relations.filter(
+          ({ kind, extension, missing }) => (kind !== 'r' || extension !== null) && missing?.lacks === 'rows',
+        ),
+      ].filter(relation => relation.isDataSelected),
+      withoutLargeObjects: largeObjectsMissing !== undefined,
+      cutsLargeObjects: areWorthWorkers(largeObjects, sizeBytes),
+      storeAfter: planned,
+    }).catch(async error => {
+      // What fails in the leader's transaction takes the snapshot from pg_dump too, and is the reason.
+      await contexts;
+      throw error;
+    });
+    const [definitions, entries, rows, isWalFlushed] = await this.#together([
+      dumped,
+      dumped.then(stored => this.#listDefinitions(repository, server, stored)),
+      planned.then(async plan => {
+        const stored = await this.#storeRows(basis, server, snapshot, plan);
+        // Nobody goes by names any more.
+        await dumped;
+        await requireSameNames(leader, relations);
+        return stored;
+      }),
+      isStandby ? Promise.resolve(true) : waitForFlush(monitor, snapshot.walPosition, this.#signal),
+    ]);
+    const groups = definitions.largeObjects;
+    const contents =
+      groups.length === 0
+        ? { bytes: 0, segments: [] }
+        : await this.#readLargeObjects({ ...basis, groups, totalBytes: sizeBytes });
+    return {
+      ...rows,
+      archive: {
+        programVersion: server.pgDump.version,
+        bytes: definitions.bytes + contents.bytes,
+        segments: [...definitions.segments, ...contents.segments],
+      },
+      entries,
+      isWalFlushed,
+      largeObjects,
+      largeObjectsRead:
+        groups.length === 0 ? undefined : groups.reduce((sum, { oids }) => sum + oids.length, 0),
+      largeObjectsMissing,
+    };
+  }
+
+  #readingBasis(
+    repository: Repository,
+    store: SegmentStore,
+    key: DataKey | null,
+    snapshot: SourceSnapshot,
+  ): ReadingBasis {
+    return {
+      target: this.#target,
+      applicationName: this.#applicationName,
+      snapshotId: snapshot.id,
+      onUnreadable: message =>
+        this.#teller.warn(
+          `${message}: what it holds is read from the database`,
+          'earlier backups may need it; see: pgkeep verify --all',
+        ),
+      onContradiction: error => this.#teller.warn(`${error.message}: everything is read again`, error.hint),
+      repository,
+      store,
+      key,
+      level: this.#options.compressionLevel ?? defaults.compressionLevel,
+      jobs: this.#options.jobs ?? defaults.jobs,
+      limit: this.#progress.limit,
+      signal: this.#signal,
+      onProgress: (doneBytes, count) => this.#progress.reach(doneBytes, count),
+    };
+  }
+
+  /** What pg_dump makes of all but the rows that workers read. */
+  #storeDefinitions(
+    store: SegmentStore,
+    server: Server,
+    snapshot: SourceSnapshot,
+    options: Pick<
+      SchemaArchiveOptions,
+      'without' | 'withoutData' | 'withoutLargeObjects' | 'cutsLargeObjects' | 'storeAfter'
+    >,
+  ): Promise<StoredArchive> {
+    const { lockTimeoutMs = defaults.lockTimeoutMs, maxBlockingMs = defaults.maxBlockingMs } = this.#options;
+    return storeSchemaArchive({
+      ...options,
+      program: server.pgDump,
+      env: { ...programEnvironment(this.#target, this.#environment), PGAPPNAME: this.#applicationName },
+      encoding: server.database.encoding,
+      snapshotId: snapshot.id,
+      selection: this.#selection,
+      schemaOnly: this.#options.schemaOnly ?? false,
+      relations: snapshot.relations,
+      lockWaitMs: Math.max(lockTimeoutMs, maxBlockingMs) + 5_000,
+      onWarning: message => this.#teller.warn(message),
+      store,
+      signal: this.#signal,
+    });
+  }
+
+  /** Reading back what was stored also proves that this archive opens. */
+  async #listDefinitions(
+    repository: Repository,
+    server: Server,
+    { segments, isWhole }: StoredArchive,
+  ): Promise<ArchiveEntry[]> {
+    const env = localEnvironment(this.#environment);
+    const { file } = server.pgRestore;
+    const entries = await listArchive(file, repository.readSegments(segments), env, this.#signal);
+    if (!isWhole)
+      await readThroughArchive(file, entries, repository.readSegments(segments), env, this.#signal);
+    return entries;
+  }
+
+  /** Fills in what is to be known of the tables that are read, and of those that have no rows of their own. */
+  async #readCatalog(
+    facts: ServerFacts,
+    snapshot: SourceSnapshot,
+    read: readonly Relation[],
+  ): Promise<Map<string, RowContext>> {
     const { leader } = this.#clients();
     await readDetails(leader, [...read, ...partitionedOf(snapshot)]);
     await readSizes(leader, read);
-    const contexts = await this.#readContexts(leader, server.facts, read);
+    return this.#readContexts(leader, facts, read);
+  }
+
+  async #planRows(
+    repository: Repository,
+    store: SegmentStore,
+    server: Server,
+    snapshot: SourceSnapshot,
+    read: readonly Relation[],
+    catalog: Promise<Map<string, RowContext>>,
+  ): Promise<PlannedRows> {
+    const [earlier, contexts] = await this.#together([
+      this.#learnEarlier(repository, store, server, snapshot),
+      catalog,
+    ]);
     const { parent } = earlier;
+    if (this.#options.verifyIncremental && parent === undefined)
+      this.#teller.warn(`there is nothing to compare with: ${earlier.withoutParent}`);
     const rangePagesOf = new Map(earlier.rangePages);
     for (const { oid, schema, name } of read) {
       const before = parent?.tables.get(oid);
@@ -739,87 +893,60 @@ class Run {
         'a run that finds no space left leaves no backup, and the next reuses what it stored',
       );
     }
-    const inShards =
-      this.#options.shards === undefined ? '' : `, in ${formatQuantity(this.#options.shards, 'shard')}`;
+    return { read, plan, contexts, earlier, totalBytes };
+  }
+
+  async #storeRows(
+    basis: ReadingBasis,
+    server: Server,
+    snapshot: SourceSnapshot,
+    { read, plan, contexts, earlier, totalBytes }: PlannedRows,
+  ): Promise<StoredRows> {
+    const { shards } = this.#options;
+    const { parent } = earlier;
+    const inShards = shards === undefined ? '' : `, in ${formatQuantity(shards, 'shard')}`;
     this.#teller.emit({
       type: 'phase',
       phase: 'data',
       detail: `${formatQuantity(read.length, 'table')}${inShards}`,
     });
     this.#progress.begin(totalBytes);
-    const archive = storeSchemaArchive({
-      program: server.pgDump,
-      env: { ...programEnvironment(this.#target, this.#environment), PGAPPNAME: this.#applicationName },
-      encoding: server.database.encoding,
-      snapshotId: snapshot.id,
-      selection: this.#selection,
-      schemaOnly,
-      without,
-      withoutData: [
-        ...tables,
-        ...relations.filter(
-          ({ kind, extension, missing }) => (kind !== 'r' || extension !== null) && missing?.lacks === 'rows',
-        ),
-      ].filter(relation => relation.isDataSelected),
-      relations,
-      withoutLargeObjects: largeObjectsMissing !== undefined,
-      cutsLargeObjects: areWorthWorkers(largeObjects, sizeBytes),
-      lockWaitMs: Math.max(lockTimeoutMs, maxBlockingMs) + 5_000,
-      onWarning: message => this.#teller.warn(message),
-      store,
-      signal: this.#signal,
-    });
     const reading: ReadItemsOptions = {
-      target: this.#target,
-      applicationName: this.#applicationName,
-      snapshotId: snapshot.id,
+      ...basis,
       plan,
       earlier: parent && read.map(relation => earlierTable(parent, relation, contexts, snapshot)),
       isVerified: this.#isVerified(earlier),
-      onUnreadable: message =>
-        this.#teller.warn(
-          `${message}: what it holds is read from the database`,
-          'earlier backups may need it; see: pgkeep verify --all',
-        ),
-      onContradiction: error => this.#teller.warn(`${error.message}: everything is read again`, error.hint),
-      repository,
-      store,
-      key,
-      level: this.#options.compressionLevel ?? defaults.compressionLevel,
-      jobs: this.#options.jobs ?? defaults.jobs,
-      limit: this.#progress.limit,
-      signal: this.#signal,
-      onProgress: (doneBytes, count) => this.#progress.reach(doneBytes, count),
     };
-    const rows =
-      this.#options.shards === undefined
-        ? this.#readRows(reading, store)
-        : this.#shareRows(reading, this.#options.shards, { server, snapshot, relations: read, earlier });
-    const [definitions, taken] = await this.#together(archive, rows);
-    const groups = definitions.largeObjects;
-    const contents =
-      groups.length === 0
-        ? { bytes: 0, segments: [] }
-        : await this.#readLargeObjects({ ...reading, groups, totalBytes: sizeBytes });
+    const taken = await (shards === undefined
+      ? this.#readRows(reading)
+      : this.#shareRows(reading, shards, { server, snapshot, relations: read, earlier }));
+    // What types print may have changed meanwhile: no lock keeps it.
+    const contextsNow = await this.#readContexts(this.#clients().monitor, server.facts, read);
     const ranges = taken.whole();
-    const rangePages = plan.tables.map(table => table.rangePages);
-    return {
-      archive: {
-        programVersion: server.pgDump.version,
-        bytes: definitions.bytes + contents.bytes,
-        segments: [...definitions.segments, ...contents.segments],
-      },
-      isArchiveWhole: definitions.isWhole,
-      read,
-      ranges,
-      shares: taken.shares,
-      rangePages,
-      contexts,
-      largeObjects,
-      largeObjectsRead:
-        groups.length === 0 ? undefined : groups.reduce((sum, { oids }) => sum + oids.length, 0),
-      largeObjectsMissing,
-    };
+    const rootNames = new Set(
+      partitionedOf(snapshot).map(({ schema, name }) => quoteQualified(schema, name)),
+    );
+    const tables: TableEntry[] = [];
+    for (const [index, { oid, schema, name, parents, columns, loadVia }] of read.entries()) {
+      const own = ranges[index] ?? [];
+      const entry: TableEntry = {
+        oid,
+        schema,
+        name,
+        parents,
+        columns,
+        ...sizeOf(own),
+        rangePages: plan.tables[index]?.rangePages ?? 0,
+        ...(await storeRanges(basis.store, own)),
+      };
+      const context = contexts.get(oid);
+      if (context !== undefined && isSameContext(context, contextsNow.get(oid))) entry.source = context;
+      // Partitions of a table that is not in the backup become tables of their own.
+      if (loadVia !== null && rootNames.has(quoteQualified(loadVia.schema, loadVia.name)))
+        entry.loadVia = loadVia;
+      tables.push(entry);
+    }
+    return { tables, shares: taken.shares, earlier };
   }
 
   #readLargeObjects(options: LargeObjectOptions): ReturnType<typeof storeLargeObjects> {
@@ -848,9 +975,10 @@ class Run {
   }
 
   /** Reads all rows in this process. */
-  async #readRows(options: ReadItemsOptions, store: SegmentStore): Promise<CollectedRanges> {
+  async #readRows(options: ReadItemsOptions): Promise<CollectedRanges> {
     this.#progress.limit.requireSeveral(options.jobs);
-    const { taken, mismatches } = await readItems(options, () => new CollectedRanges(options.plan, store));
+    const { plan, store } = options;
+    const { taken, mismatches } = await readItems(options, () => new CollectedRanges(plan, store));
     this.#mismatches.push(...mismatches);
     return taken;
   }
@@ -920,8 +1048,10 @@ class Run {
     return { largeObjects: count, largeObjectsMissing: undefined, sizeBytes };
   }
 
-  /** Waits for both; the first failure ends the other and is the one reported. */
-  async #together<A, B>(a: Promise<A>, b: Promise<B>): Promise<[A, B]> {
+  /** Waits for all; the first failure ends the others and is the one reported. */
+  async #together<T extends readonly unknown[] | []>(
+    parts: T,
+  ): Promise<{ -readonly [P in keyof T]: Awaited<T[P]> }> {
     // An aborted signal gives its reason as the run's error, and takes a foreign one for an interruption.
     const fail = (error: unknown) =>
       this.#failure.abort(
@@ -929,33 +1059,20 @@ class Run {
           ? error
           : new PgkeepError('INTERNAL', errorToData(error).message, { cause: error }),
       );
-    for (const part of [a, b]) part.catch(fail);
-    const [first, second] = await Promise.allSettled([a, b]);
-    if (first.status === 'fulfilled' && second.status === 'fulfilled') return [first.value, second.value];
-    throwIfAborted(this.#signal);
-    throw first.status === 'rejected' ? first.reason : (second as PromiseRejectedResult).reason;
+    for (const part of parts) Promise.resolve(part).catch(fail);
+    const ended = await Promise.allSettled(parts);
+    if (ended.some(({ status }) => status === 'rejected')) throwIfAborted(this.#signal);
+    return await Promise.all(parts);
   }
 
-  async #reconcile(
-    repository: Repository,
-    server: Server,
-    snapshot: SourceSnapshot,
-    data: StoredData,
-  ): Promise<Reconciled> {
-    // Reading back what was stored also proves that this archive opens.
-    const env = localEnvironment(this.#environment);
-    const { file } = server.pgRestore;
-    const { segments } = data.archive;
-    const archive = await listArchive(file, repository.readSegments(segments), env, this.#signal);
-    if (!data.isArchiveWhole)
-      await readThroughArchive(file, archive, repository.readSegments(segments), env, this.#signal);
+  #reconcile(server: Server, snapshot: SourceSnapshot, data: StoredData): Reconciled {
     return reconcile({
       relations: snapshot.relations,
-      archive,
+      archive: data.entries,
       selection: this.#selection,
       schemaOnly: this.#options.schemaOnly ?? false,
       isStandby: server.facts.isStandby,
-      read: new Set(data.read.map(relation => relation.oid)),
+      read: new Set(data.tables.map(({ oid }) => oid)),
       largeObjects: data.largeObjects,
       largeObjectsRead: data.largeObjectsRead,
       largeObjectsMissing: data.largeObjectsMissing,
@@ -983,37 +1100,9 @@ class Run {
     data: StoredData,
     { leftOut, unrestorable }: Reconciled,
     globals: Manifest['globals'],
-    earlier: Earlier,
   ): Promise<Manifest> {
-    const { leader, monitor } = this.#clients();
-    // What types print may have changed while rows were read: no lock keeps it.
-    const contextsNow = await this.#readContexts(monitor, server.facts, data.read);
+    const { leader } = this.#clients();
     const { facts } = server;
-    await requireSameNames(leader, snapshot.relations);
-    const partitioned = partitionedOf(snapshot);
-    const rootNames = new Set(partitioned.map(({ schema, name }) => quoteQualified(schema, name)));
-    const tables: TableEntry[] = [];
-    for (const [index, relation] of data.read.entries()) {
-      const ranges = data.ranges[index] ?? [];
-      const entry: TableEntry = {
-        oid: relation.oid,
-        schema: relation.schema,
-        name: relation.name,
-        parents: relation.parents,
-        columns: relation.columns,
-        ...sizeOf(ranges),
-        rangePages: data.rangePages[index] ?? 0,
-        ...(await storeRanges(store, ranges)),
-      };
-      const context = data.contexts.get(relation.oid);
-      if (context !== undefined && isSameContext(context, contextsNow.get(relation.oid)))
-        entry.source = context;
-      const { loadVia } = relation;
-      // Partitions of a table that is not in the backup become tables of their own.
-      if (loadVia !== null && rootNames.has(quoteQualified(loadVia.schema, loadVia.name)))
-        entry.loadVia = loadVia;
-      tables.push(entry);
-    }
     const roles = await readNeededRoles(leader);
     const extensions = await readExtensions(leader);
     const { newBytes, reusedBytes } = store.totals;
@@ -1036,7 +1125,7 @@ class Run {
         id: snapshot.id,
         xids: snapshot.xids,
         walPosition: snapshot.walPosition,
-        walFlushed: snapshot.isWalFlushed,
+        walFlushed: data.isWalFlushed,
         takenAt: snapshot.takenAt.toISOString(),
       },
       startedAt: this.#startedAt.toISOString(),
@@ -1050,10 +1139,15 @@ class Run {
       roles,
       extensions,
       globals,
-      tables,
-      partitioned: partitioned.map(({ oid, schema, name, parents }) => ({ oid, schema, name, parents })),
+      tables: data.tables,
+      partitioned: partitionedOf(snapshot).map(({ oid, schema, name, parents }) => ({
+        oid,
+        schema,
+        name,
+        parents,
+      })),
       leftOut,
-      incremental: this.#incrementalFacts(earlier, data.shares),
+      incremental: this.#incrementalFacts(data.earlier, data.shares),
       newBytes,
       reusedBytes,
       traffic: this.#traffic,

@@ -17,9 +17,8 @@ export interface SourceSnapshot {
   xids: string;
   /** A WAL position from before it was taken (replayed, on a standby). */
   walBefore: string;
-  /** One from right after, and whether WAL up to it reached the disk. */
+  /** One from right after. */
   walPosition: string;
-  isWalFlushed: boolean;
   takenAt: Date;
   relations: Relation[];
   /** What cannot be restored, since it needs what is left out; only with `skip`. */
@@ -73,8 +72,7 @@ export async function takeSnapshot(
       const unlocked = lockable(relations).find(relation => !locked.has(identity(relation)));
       if (unlocked === undefined) {
         const walPosition = await readWalPosition(monitor, isStandby);
-        const isWalFlushed = isStandby || (await waitForFlush(monitor, walPosition, signal));
-        return { ...snapshot, walBefore, walPosition, isWalFlushed, relations, dependents };
+        return { ...snapshot, walBefore, walPosition, relations, dependents };
       }
       unsteady = qualified(unlocked);
     } else {
@@ -226,10 +224,13 @@ async function exportSnapshot(client: pg.Client) {
 }
 
 /**
- * Waits until what the snapshot sees would survive a crash of the server. Idle servers leave WAL that no commit needs
+ * Waits until what a snapshot sees would survive a crash of the server. Idle servers leave WAL that no commit needs
  * unflushed for long: a transaction that only takes an id makes them flush it.
+ * @param client without a transaction.
+ * @param position of WAL, from after the snapshot, on a primary.
+ * @returns whether WAL up to there has reached the disk within some seconds; `false` also when the server does not tell.
  */
-async function waitForFlush(
+export async function waitForFlush(
   client: pg.Client,
   position: string,
   signal: AbortSignal | undefined,

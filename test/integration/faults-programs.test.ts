@@ -1,7 +1,8 @@
 // PostgreSQL's client programs: too old, missing, several versions, and pg_dump that fails in every way it can.
 
-import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { PgkeepError } from '../../src/base/errors.ts';
 import { listBackups } from '../../src/operations/list-backups.ts';
@@ -9,7 +10,7 @@ import { findPgDump, findPgRestore } from '../../src/postgres/programs.ts';
 import { expectSame, makeFaultDatabase } from '../support/fault-database.ts';
 import { findServerPrograms } from '../support/postgres-programs.ts';
 import { psql, type Server, startServer } from '../support/postgres-server.ts';
-import { waitFor } from '../support/processes.ts';
+import { isRunning, waitFor } from '../support/processes.ts';
 import { backUp, restoreInto } from '../support/round-trip.ts';
 import { makeTempFolder, type TempFolder } from '../support/temp-folder.ts';
 
@@ -204,6 +205,64 @@ describe('a pg_dump that goes wrong', () => {
       message: expect.stringContaining('table public.small is not in the archive'),
     });
     expect(await listBackups({ repository: repository.path })).toEqual([]);
+  });
+
+  const pidIn = (file: string) => (existsSync(file) ? Number(readFileSync(file, 'utf8')) : undefined);
+
+  /** Holds up the reading of the catalog once tables are locked. @returns what lets it go on. */
+  async function holdCatalog(database: string): Promise<() => Promise<void>> {
+    const session = new pg.Client({ connectionString: server.url(database) });
+    await session.connect();
+    await session.query('BEGIN; LOCK TABLE pg_catalog.pg_inherits IN ACCESS EXCLUSIVE MODE');
+    return () => session.end();
+  }
+
+  it('because the catalog cannot be read fails the backup by what cannot be read', async () => {
+    await server.createDatabase('odd_names', { encoding: 'SQL_ASCII' });
+    await psql(
+      server,
+      'odd_names',
+      `SET client_encoding = 'SQL_ASCII'; DO $$ BEGIN EXECUTE E'CREATE TABLE t ("\\xff" integer)'; END $$`,
+    );
+    await using repository = makeTempFolder('repository');
+    const pidFile = join(repository.path, 'pid');
+    await using programs = scripts({
+      pg_dump: whenDumping(`echo $$ > '${pidFile}.new'; mv '${pidFile}.new' '${pidFile}'; exit 1`),
+      pg_restore: asItIs,
+    });
+    const goOn = await holdCatalog('odd_names');
+    const backup = backUp(server, 'odd_names', join(repository.path, 'r'), { programs: programs.path });
+    backup.catch(() => undefined);
+    const pid = await waitFor('pg_dump', () => pidIn(pidFile));
+    await waitFor('the end of pg_dump', () => !isRunning(pid));
+    await goOn();
+    await expect(backup).rejects.toMatchObject({
+      code: 'DATABASE_QUERY',
+      message: expect.stringMatching(/public\.t,.*not UTF-8/),
+    });
+  });
+
+  it('hanging while the catalog is read ends when the run is aborted', async () => {
+    await using repository = makeTempFolder('repository');
+    const pidFile = join(repository.path, 'pid');
+    await using programs = scripts({
+      pg_dump: whenDumping(
+        `echo $$ > '${pidFile}.new'; mv '${pidFile}.new' '${pidFile}'; head -c 60000 /dev/zero; exec sleep 600`,
+      ),
+      pg_restore: asItIs,
+    });
+    const controller = new AbortController();
+    const goOn = await holdCatalog('shop');
+    const backup = backUp(server, 'shop', join(repository.path, 'r'), {
+      programs: programs.path,
+      signal: controller.signal,
+    });
+    backup.catch(() => undefined);
+    const pid = await waitFor('pg_dump', () => pidIn(pidFile));
+    controller.abort();
+    await expect(backup).rejects.toMatchObject({ code: 'INTERRUPTED', exitCode: 130 });
+    expect(isRunning(pid)).toBe(false);
+    await goOn();
   });
 
   it('hanging ends when the run is aborted', async () => {

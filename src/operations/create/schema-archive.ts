@@ -34,6 +34,8 @@ export interface SchemaArchiveOptions {
   /** What pg_dump says without failing, such as subscriptions it may not read. */
   onWarning: (message: string) => void;
   store: SegmentStore;
+  /** Nothing is stored before this is fulfilled; when it fails, that is the failure. */
+  storeAfter: Promise<unknown>;
   signal: AbortSignal;
 }
 
@@ -65,7 +67,7 @@ export async function storeSchemaArchive(options: SchemaArchiveOptions): Promise
     env: { ...options.env, PGCLIENTENCODING: options.encoding === 'SQL_ASCII' ? 'SQL_ASCII' : 'UTF8' },
     signal: options.signal,
     onStdout: async (stdout: Readable) => {
-      stored = await store.storeStream(scan.pass(stdout));
+      stored = await store.storeStream(heldBack(scan.pass(stdout), options.storeAfter));
     },
   });
   // Output already written proves nothing: only a clean end makes the archive whole. A pg_dump whose output was closed
@@ -75,6 +77,17 @@ export async function storeSchemaArchive(options: SchemaArchiveOptions): Promise
   for (const line of result.stderr.split('\n'))
     if (line.includes(': warning: ')) options.onWarning(line.trim());
   return { ...stored, isWhole: scan.isWhole, largeObjects: scan.largeObjects };
+}
+
+/**
+ * Reads one chunk ahead and no more, so that a program which writes on waits. It must not be none: what nobody has begun to
+ * read when a program ends, Node throws away.
+ */
+async function* heldBack(source: AsyncIterable<Buffer>, until: Promise<unknown>): AsyncIterable<Buffer> {
+  for await (const chunk of source) {
+    await until;
+    yield chunk;
+  }
 }
 
 function dumpArguments(options: SchemaArchiveOptions): string[] {
