@@ -28,7 +28,7 @@ import { closeClient, openClient, queryRows } from '../postgres/client.ts';
 import { readGlobals } from '../postgres/globals.ts';
 import { quoteQualified } from '../postgres/identifiers.ts';
 import { findPgDump, findPgRestore, type Program } from '../postgres/programs.ts';
-import { type RowContext, readRowContexts } from '../postgres/row-context.ts';
+import { type RowContexts, readRowContexts, readUnchanged } from '../postgres/row-context.ts';
 import { translateDatabaseError } from '../postgres/server-error.ts';
 import { readLoad } from '../postgres/server-load.ts';
 import { answerLimitMs, type ServerWatch } from '../postgres/server-watch.ts';
@@ -349,7 +349,7 @@ interface PlannedRows {
   /** The tables of the plan, in its order. */
   read: readonly Relation[];
   plan: CopyPlan;
-  contexts: ReadonlyMap<string, RowContext>;
+  contexts: RowContexts;
   earlier: Earlier;
   /** Of the tables, on the server's disk. */
   totalBytes: number;
@@ -850,11 +850,17 @@ class Run {
     facts: ServerFacts,
     snapshot: SourceSnapshot,
     read: readonly Relation[],
-  ): Promise<Map<string, RowContext>> {
+  ): Promise<RowContexts> {
     const { leader } = this.#clients();
     await readDetails(leader, [...read, ...partitionedOf(snapshot)]);
     await readSizes(leader, read);
-    return this.#readContexts(leader, facts, read);
+    // Those that can be read by ctid.
+    const heaps = read.filter(({ isHeap }) => isHeap && facts.versionNumber >= firstVersionWithTidRangeScan);
+    return readRowContexts(
+      leader,
+      heaps.map(({ oid }) => oid),
+      rowTextSettings,
+    );
   }
 
   async #planRows(
@@ -863,7 +869,7 @@ class Run {
     server: Server,
     snapshot: SourceSnapshot,
     read: readonly Relation[],
-    catalog: Promise<Map<string, RowContext>>,
+    catalog: Promise<RowContexts>,
   ): Promise<PlannedRows> {
     const [earlier, contexts] = await this.#together([
       this.#learnEarlier(repository, store, server, snapshot),
@@ -878,7 +884,7 @@ class Run {
       if (before !== undefined) rangePagesOf.set(quoteQualified(schema, name), before.rangePages);
     }
     const { encoding } = server.database;
-    const plan = planCopies(read, encoding, server.facts.versionNumber, rangePagesOf, contexts);
+    const plan = planCopies(read, encoding, server.facts.versionNumber, rangePagesOf, contexts.tables);
     requireFit(read, plan);
     const totalBytes = plan.tables.reduce((sum, table) => sum + table.sizeBytes, 0);
     const warning = await expectSpace(this.#storage, {
@@ -921,7 +927,7 @@ class Run {
       ? this.#readRows(reading)
       : this.#shareRows(reading, shards, { server, snapshot, relations: read, earlier }));
     // What types print may have changed meanwhile: no lock keeps it.
-    const contextsNow = await this.#readContexts(this.#clients().monitor, server.facts, read);
+    const unchanged = await readUnchanged(this.#clients().monitor, contexts);
     const ranges = taken.whole();
     const rootNames = new Set(
       partitionedOf(snapshot).map(({ schema, name }) => quoteQualified(schema, name)),
@@ -939,8 +945,8 @@ class Run {
         rangePages: plan.tables[index]?.rangePages ?? 0,
         ...(await storeRanges(basis.store, own)),
       };
-      const context = contexts.get(oid);
-      if (context !== undefined && isSameContext(context, contextsNow.get(oid))) entry.source = context;
+      const context = contexts.tables.get(oid);
+      if (context !== undefined && unchanged.has(oid)) entry.source = context;
       // Partitions of a table that is not in the backup become tables of their own.
       if (loadVia !== null && rootNames.has(quoteQualified(loadVia.schema, loadVia.name)))
         entry.loadVia = loadVia;
@@ -958,20 +964,6 @@ class Run {
     });
     this.#progress.begin(options.totalBytes);
     return storeLargeObjects(options);
-  }
-
-  /** Of the tables that can be read by ctid. */
-  #readContexts(
-    client: pg.Client,
-    { versionNumber }: ServerFacts,
-    relations: readonly Relation[],
-  ): Promise<Map<string, RowContext>> {
-    const heaps = relations.filter(({ isHeap }) => isHeap && versionNumber >= firstVersionWithTidRangeScan);
-    return readRowContexts(
-      client,
-      heaps.map(({ oid }) => oid),
-      rowTextSettings,
-    );
   }
 
   /** Reads all rows in this process. */
@@ -1296,14 +1288,12 @@ function sizeOf(ranges: Iterable<RangeEntry>): { rows: number; bytes: number } {
 function earlierTable(
   parent: Parent,
   { oid }: Relation,
-  contexts: ReadonlyMap<string, RowContext>,
+  contexts: RowContexts,
   snapshot: SourceSnapshot,
 ): EarlierTable | undefined {
   const source = parent.tables.get(oid)?.source;
-  if (source === undefined || !isSameContext(source, contexts.get(oid))) return undefined;
+  const now = contexts.tables.get(oid);
+  if (source === undefined || source.fileNode !== now?.fileNode || source.context !== now.context)
+    return undefined;
   return rangesInReach(parent, oid, snapshot.xids);
-}
-
-function isSameContext(one: RowContext, other: RowContext | undefined): boolean {
-  return one.fileNode === other?.fileNode && one.context === other.context;
 }

@@ -10,9 +10,17 @@ export interface RowContext {
   context: string;
 }
 
+export interface RowContexts {
+  /** By the table's oid. Missing are those where the text of a column names other objects, and so may change without the row: regclass and its kin, aclitem. */
+  tables: ReadonlyMap<string, RowContext>;
+  /** Of those tables, by their oids: the oids of their columns' types. */
+  typesOf: ReadonlyMap<string, readonly string[]>;
+  /** Of each of those types, by its oid: a hash of all that its text depends on. */
+  types: ReadonlyMap<string, string>;
+}
+
 /**
- * The contexts of tables, as the connection's current snapshot sees them. Tables are missing from the result when the
- * text of a column names other objects, and so may change without the row: regclass and its kin, aclitem.
+ * The contexts of tables, as the connection's current snapshot sees them.
  * @param oids of heaps that this session has locked.
  * @param settings of the session that reads the rows, as far as they decide text.
  */
@@ -20,25 +28,63 @@ export async function readRowContexts(
   client: pg.Client,
   oids: readonly string[],
   settings: string,
-): Promise<Map<string, RowContext>> {
-  if (oids.length === 0) return new Map();
-  const rows = await queryRows(client, contextsQuery(oids), 'reading what the text of rows depends on');
-  const contexts = new Map<string, RowContext>();
-  for (const { oid, file_node: fileNode, context, names_objects: namesObjects } of rows) {
-    if (!oid || !fileNode || !context || namesObjects !== 'f') continue;
-    contexts.set(oid, { fileNode, context: hash('sha256', `${settings}\n${context}`) });
+): Promise<RowContexts> {
+  const tables = new Map<string, RowContext>();
+  const typesOf = new Map<string, readonly string[]>();
+  if (oids.length > 0) {
+    const rows = await queryRows(client, contextsQuery(oids), 'reading what the text of rows depends on');
+    for (const { oid, file_node: fileNode, context, names_objects: namesObjects, types } of rows) {
+      if (!oid || !fileNode || !context || !types || namesObjects !== 'f') continue;
+      tables.set(oid, { fileNode, context: hash('sha256', `${settings}\n${context}`) });
+      typesOf.set(oid, types.split(' '));
+    }
   }
-  return contexts;
+  return { tables, typesOf, types: await readTypes(client, new Set([...typesOf.values()].flat())) };
 }
 
-/** Types are taken apart down to those that PostgreSQL itself prints. */
+/**
+ * Those of the tables whose rows would still be printed as when their contexts were read, by the catalog of the moment: a lock
+ * keeps columns and files as they are, but no types.
+ * @param client without a transaction.
+ */
+export async function readUnchanged(client: pg.Client, contexts: RowContexts): Promise<Set<string>> {
+  const now = await readTypes(client, contexts.types.keys());
+  const isUnchanged = (type: string) => now.has(type) && now.get(type) === contexts.types.get(type);
+  return new Set([...contexts.typesOf].filter(([, types]) => types.every(isUnchanged)).map(([oid]) => oid));
+}
+
+async function readTypes(client: pg.Client, oids: Iterable<string>): Promise<Map<string, string>> {
+  const wanted = [...oids];
+  if (wanted.length === 0) return new Map();
+  const rows = await queryRows(
+    client,
+    `WITH RECURSIVE ${rootedTypes(`SELECT unnest(ARRAY[${wanted.join(',')}]::oid[])`)} SELECT root AS oid, description FROM rooted`,
+    'reading what the text of types depends on',
+  );
+  return new Map(rows.map(row => [row.oid ?? '', row.description ?? '']));
+}
+
 function contextsQuery(oids: readonly string[]): string {
   return `
     WITH RECURSIVE col AS (
       SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod FROM pg_catalog.pg_attribute a
       WHERE a.attrelid = ANY (ARRAY[${oids.join(',')}]::oid[]) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
-    ), part(root, type) AS (
-      SELECT DISTINCT atttypid, atttypid FROM col
+    ), ${rootedTypes('SELECT DISTINCT atttypid FROM col')}
+    SELECT c.attrelid AS oid, pg_catalog.pg_relation_filenode(c.attrelid) AS file_node,
+      pg_catalog.bool_or(r.names_objects) AS names_objects, pg_catalog.string_agg(DISTINCT c.atttypid::text, ' ') AS types,
+      ${sha256("pg_catalog.string_agg(pg_catalog.json_build_array(c.attnum, c.attname, c.atttypid, c.atttypmod, r.description)::text, ',' ORDER BY c.attnum)")} AS context
+    FROM col c JOIN rooted r ON r.root = c.atttypid GROUP BY c.attrelid`;
+}
+
+/**
+ * Items of WITH, the last of which is `rooted`: of each type whether its text names objects, and a hash of what it depends on.
+ * Types are taken apart down to those that PostgreSQL itself prints.
+ * @param roots a query for their oids, each once.
+ */
+function rootedTypes(roots: string): string {
+  return `
+    part(root, type) AS (
+      SELECT root, root FROM (${roots}) AS roots(root)
       UNION
       SELECT p.root, n.type FROM part p JOIN pg_catalog.pg_type t ON t.oid = p.type
       CROSS JOIN LATERAL (
@@ -69,11 +115,7 @@ function contextsQuery(oids: readonly string[]): string {
       SELECT p.root, pg_catalog.bool_or(d.names_objects) AS names_objects,
         ${sha256("pg_catalog.string_agg(d.description, ',' ORDER BY d.oid)")} AS description
       FROM part p JOIN described d ON d.oid = p.type GROUP BY p.root
-    )
-    SELECT c.attrelid AS oid, pg_catalog.pg_relation_filenode(c.attrelid) AS file_node,
-      pg_catalog.bool_or(r.names_objects) AS names_objects,
-      ${sha256("pg_catalog.string_agg(pg_catalog.json_build_array(c.attnum, c.attname, c.atttypid, c.atttypmod, r.description)::text, ',' ORDER BY c.attnum)")} AS context
-    FROM col c JOIN rooted r ON r.root = c.atttypid GROUP BY c.attrelid`;
+    )`;
 }
 
 /** md5 may be forbidden. */
