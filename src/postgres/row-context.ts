@@ -13,8 +13,8 @@ export interface RowContext {
 export interface RowContexts {
   /** By the table's oid. Missing are those where the text of a column names other objects, and so may change without the row: regclass and its kin, aclitem. */
   tables: ReadonlyMap<string, RowContext>;
-  /** Of those tables, by their oids: the oids of their columns' types. */
-  typesOf: ReadonlyMap<string, readonly string[]>;
+  /** Of those tables, by their oids: the oids of their columns' types, separated by spaces. Most tables are alike. */
+  typesOf: ReadonlyMap<string, string>;
   /** Of each of those types, by its oid: a hash of all that its text depends on. */
   types: ReadonlyMap<string, string>;
 }
@@ -30,16 +30,17 @@ export async function readRowContexts(
   settings: string,
 ): Promise<RowContexts> {
   const tables = new Map<string, RowContext>();
-  const typesOf = new Map<string, readonly string[]>();
+  const typesOf = new Map<string, string>();
   if (oids.length > 0) {
     const rows = await queryRows(client, contextsQuery(oids), 'reading what the text of rows depends on');
     for (const { oid, file_node: fileNode, context, names_objects: namesObjects, types } of rows) {
       if (!oid || !fileNode || !context || !types || namesObjects !== 'f') continue;
       tables.set(oid, { fileNode, context: hash('sha256', `${settings}\n${context}`) });
-      typesOf.set(oid, types.split(' '));
+      typesOf.set(oid, types);
     }
   }
-  return { tables, typesOf, types: await readTypes(client, new Set([...typesOf.values()].flat())) };
+  const types = [...new Set(typesOf.values())].flatMap(list => list.split(' '));
+  return { tables, typesOf, types: await readTypes(client, new Set(types)) };
 }
 
 /**
@@ -49,8 +50,10 @@ export async function readRowContexts(
  */
 export async function readUnchanged(client: pg.Client, contexts: RowContexts): Promise<Set<string>> {
   const now = await readTypes(client, contexts.types.keys());
-  const isUnchanged = (type: string) => now.has(type) && now.get(type) === contexts.types.get(type);
-  return new Set([...contexts.typesOf].filter(([, types]) => types.every(isUnchanged)).map(([oid]) => oid));
+  const isUnchanged = (list: string) =>
+    list.split(' ').every(type => now.has(type) && now.get(type) === contexts.types.get(type));
+  const unchanged = new Set([...new Set(contexts.typesOf.values())].filter(isUnchanged));
+  return new Set([...contexts.typesOf].filter(([, list]) => unchanged.has(list)).map(([oid]) => oid));
 }
 
 async function readTypes(client: pg.Client, oids: Iterable<string>): Promise<Map<string, string>> {
