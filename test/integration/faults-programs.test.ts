@@ -234,7 +234,7 @@ describe('a pg_dump that goes wrong', () => {
     const backup = backUp(server, 'odd_names', join(repository.path, 'r'), { programs: programs.path });
     backup.catch(() => undefined);
     const pid = await waitFor('pg_dump', () => pidIn(pidFile));
-    await waitFor('the end of pg_dump', () => !isRunning(pid));
+    await waitFor('the end of pg_dump to be known', () => !existsSync(`/proc/${pid}`));
     await goOn();
     await expect(backup).rejects.toMatchObject({
       code: 'DATABASE_QUERY',
