@@ -4,6 +4,7 @@ import { isUtf8 } from 'node:buffer';
 import type pg from 'pg';
 import { PgkeepError } from '../base/errors.ts';
 import { queryRows, type TextRow } from './client.ts';
+import { quoteLiteral } from './identifiers.ts';
 import { schemaCondition, tableCondition, unreadablePattern } from './pattern.ts';
 
 /** Which relations to take, by patterns as in pg_dump. */
@@ -109,12 +110,19 @@ export interface NeededRole {
 
 const sqlstates = { invalidRegularExpression: '2201B', invalidByteSequence: '22021' };
 
+const allKinds = Object.keys(relationKindNames) as RelationKind[];
+
 /**
  * Every relation outside the system's own schemas, as the connection's current snapshot sees it.
+ * @param kinds those that are wanted.
  * @throws PgkeepError DATABASE_QUERY, for instance for a pattern that is no regular expression.
  */
-export async function readRelations(client: pg.Client, selection: Selection): Promise<Relation[]> {
-  const relations = (await readNames(client, relationsQuery(selection))).map(toRelation);
+export async function readRelations(
+  client: pg.Client,
+  selection: Selection,
+  kinds: readonly RelationKind[] = allKinds,
+): Promise<Relation[]> {
+  const relations = (await readNames(client, relationsQuery(selection, kinds))).map(toRelation);
   const selected = new Set(relations.filter(relation => relation.isSelected).map(relation => relation.oid));
   for (const relation of relations) {
     // As pg_dump: a sequence goes with the table that owns it, and one of an identity column never without it.
@@ -405,7 +413,7 @@ function oidsOf(relations: readonly Relation[]): string {
   return `unnest(ARRAY[${relations.map(({ oid }) => oid).join(',')}]::oid[]) AS t(oid)`;
 }
 
-function relationsQuery(selection: Selection): string {
+function relationsQuery(selection: Selection, kinds: readonly RelationKind[]): string {
   return `
     SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind, c.relpersistence = 'u' AS unlogged,
       coalesce(am.amname = 'heap', false) AS heap, member.extname AS extension,
@@ -433,7 +441,7 @@ function relationsQuery(selection: Selection): string {
       SELECT d.objid, e.extname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
       WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objsubid = 0
         AND d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.deptype = 'e') member ON member.objid = c.oid
-    WHERE c.relkind IN ('r','p','v','m','f','S') AND c.relpersistence <> 't'
+    WHERE c.relkind IN (${kinds.map(quoteLiteral).join(',')}) AND c.relpersistence <> 't'
       AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
     ORDER BY n.nspname, c.relname`;
 }

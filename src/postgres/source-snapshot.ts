@@ -3,7 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { PgkeepError, throwIfAborted } from '../base/errors.ts';
-import { type Relation, readIfAllowed, readRelations, type Selection } from './catalog.ts';
+import { type Relation, type RelationKind, readIfAllowed, readRelations, type Selection } from './catalog.ts';
 import { closeClient, openClient, queryRows } from './client.ts';
 import { quoteLiteral, quoteQualified } from './identifiers.ts';
 import { translateDatabaseError } from './server-error.ts';
@@ -25,6 +25,7 @@ export interface SourceSnapshot {
   dependents: Dependent[];
 }
 
+const lockedKinds: readonly RelationKind[] = ['r', 'p'];
 const attempts = 10;
 const tablesPerLock = 500;
 const betweenAttemptsMs = 100;
@@ -52,10 +53,12 @@ export async function takeSnapshot(
   for (let attempt = 1; attempt <= attempts; attempt++) {
     if (attempt > 1) await sleep(betweenAttemptsMs);
     throwIfAborted(signal);
-    const found = await readRelations(client, selection);
-    if (skip === undefined) requireReadable(found);
-    else await markUnreadable(client, found, skip.withRows);
-    const wanted = lockable(found);
+    // The others are looked at in the snapshot, unless they may depend on what cannot be read.
+    const found = await readRelations(client, selection, skip === undefined ? lockedKinds : undefined);
+    if (skip !== undefined) await markUnreadable(client, found, skip.withRows);
+    else if (found.some(isUnreadable) || found.some(hidesRows))
+      requireReadable(await readRelations(client, selection));
+    const wanted = found.filter(isLockable);
     const walBefore = await readWalPosition(monitor, isStandby);
     await queryRows(
       client,
@@ -66,10 +69,11 @@ export async function takeSnapshot(
     if (lost === undefined) {
       const snapshot = await exportSnapshot(client);
       const relations = await readRelations(client, selection);
+      if (skip === undefined) requireReadable(relations);
       const dependents = skip === undefined ? [] : await markUnreadable(client, relations, skip.withRows);
       // By oid and name: of tables that changed names with each other, others were locked than those meant.
       const locked = new Set(wanted.map(identity));
-      const unlocked = lockable(relations).find(relation => !locked.has(identity(relation)));
+      const unlocked = relations.filter(isLockable).find(relation => !locked.has(identity(relation)));
       if (unlocked === undefined) {
         const walPosition = await readWalPosition(monitor, isStandby);
         return { ...snapshot, walBefore, walPosition, relations, dependents };
@@ -94,7 +98,7 @@ export async function takeSnapshot(
  * @throws PgkeepError CATALOG_UNSTABLE naming the tables whose names lead elsewhere by now.
  */
 export async function requireSameNames(client: pg.Client, relations: readonly Relation[]): Promise<void> {
-  const tables = lockable(relations);
+  const tables = relations.filter(isLockable);
   const moved = await queryRows(
     client,
     // to_regclass looks into the catalog of the moment, whatever the transaction's snapshot.
@@ -112,30 +116,31 @@ export async function requireSameNames(client: pg.Client, relations: readonly Re
   });
 }
 
-/** Tables to lock: what belongs to an extension is pg_dump's to read, where it has to be read at all. */
-function lockable(relations: readonly Relation[]): Relation[] {
-  return relations.filter(
-    relation =>
-      relation.isSelected &&
-      relation.extension === null &&
-      relation.missing?.lacks !== 'definition' &&
-      (relation.kind === 'r' || relation.kind === 'p'),
-  );
+/** Whether it is a table to lock: what belongs to an extension is pg_dump's to read, where it has to be read at all. */
+function isLockable({ isSelected, extension, missing, kind }: Relation): boolean {
+  return isSelected && extension === null && missing?.lacks !== 'definition' && lockedKinds.includes(kind);
 }
 
+function isUnreadable({ isSelected, extension, kind, canRead }: Relation): boolean {
+  return isSelected && extension === null && [...lockedKinds, 'S'].includes(kind) && !canRead;
+}
+
+function hidesRows(relation: Relation): boolean {
+  return isLockable(relation) && relation.hidesRows && relation.isDataSelected;
+}
+
+/** @throws PgkeepError naming all that the role may not read. */
 function requireReadable(relations: readonly Relation[]): void {
-  const tables = lockable(relations);
-  const sequences = relations.filter(
-    relation => relation.isSelected && relation.extension === null && relation.kind === 'S',
-  );
-  const unreadable = [...tables, ...sequences].filter(relation => !relation.canRead).map(qualified);
+  const forbidden = relations.filter(isUnreadable);
+  const tables = forbidden.filter(({ kind }) => kind !== 'S');
+  const unreadable = [...tables, ...forbidden.filter(({ kind }) => kind === 'S')].map(qualified);
   if (unreadable.length > 0) {
     throw new PgkeepError('DATABASE_PRIVILEGE', `the role may not read ${listNames(unreadable)}`, {
       hint: 'GRANT USAGE on the schema and SELECT on the table to it (or pg_read_all_data); or leave them out with --exclude-table, or --skip-unreadable',
       context: { tables: unreadable },
     });
   }
-  const hidden = tables.filter(relation => relation.hidesRows && relation.isDataSelected).map(qualified);
+  const hidden = relations.filter(hidesRows).map(qualified);
   if (hidden.length > 0) {
     throw new PgkeepError(
       'ROW_SECURITY',
