@@ -248,11 +248,12 @@ class Export {
 
   async #print(
     archive: ArchiveFile,
-    what: Pick<PrintOptions, 'section' | 'entries'>,
+    { section, entries }: Pick<PrintOptions, 'section'> & { entries: readonly ArchiveEntry[] },
     change: (statements: AsyncIterable<Buffer>) => AsyncIterable<Buffer> = statements => statements,
   ): Promise<void> {
     await archive.print({
-      ...what,
+      ...(section && { section }),
+      dumpIds: entries.map(entry => entry.dumpId),
       env: localEnvironment(this.#environment),
       noOwner: this.#options.noOwner ?? false,
       noPrivileges: this.#options.noPrivileges ?? false,

@@ -6,6 +6,7 @@ import { joinSignals } from '../base/join-signals.ts';
 import { formatQuantity } from '../base/units.ts';
 import { analyzeAll } from '../postgres/analyze.ts';
 import { type ArchiveEntry, listArchive, listPostData } from '../postgres/archive-contents.ts';
+import { ArchiveScan, type LargeObjectEntries } from '../postgres/archive-scan.ts';
 import { closeClient, openClient, queryRows } from '../postgres/client.ts';
 import { quoteName } from '../postgres/identifiers.ts';
 import { canRepeat, dropRepeated, missingEntries } from '../postgres/post-data-contents.ts';
@@ -28,6 +29,7 @@ import { type RunOptions, Teller } from './events.ts';
 import { jobsLimits, requireInteger } from './option-check.ts';
 import { ArchiveFile, type Section } from './restore/archive-file.ts';
 import { countTables } from './restore/count-tables.ts';
+import { restoreLargeObjects } from './restore/large-objects.ts';
 import { findLeftover, type Leftover, refuseLeftover, requireSame } from './restore/leftover.ts';
 import { loadInTransaction } from './restore/load-in-transaction.ts';
 import { planLoads, wholeTableTask } from './restore/load-plan.ts';
@@ -151,6 +153,8 @@ interface Source {
   /** The archive's entries, and those of them to restore. */
   entries: ArchiveEntry[];
   tables: TableEntry[];
+  /** Those to restore without pg_restore; nothing of them is among the entries. */
+  largeObjects: LargeObjectEntries | undefined;
 }
 
 class Restore {
@@ -279,16 +283,20 @@ class Restore {
       this.#options.programs,
       this.#environment,
     );
+    const scan = this.#scan();
     const all = await listArchive(
       pgRestore.file,
-      repository.readSegments(manifest.archive.segments),
+      scan.pass(repository.readSegments(manifest.archive.segments, true)),
       localEnvironment(this.#environment),
       this.#signal,
     );
     const { entries, tables } = selectParts(manifest, all, this.#options.tables ?? [], message =>
       this.#teller.warn(message),
     );
-    return { repository, manifest, pgRestore, entries, tables };
+    // As ever they come with everything, and with no single table.
+    const areWanted = !this.#options.schemaOnly && (this.#options.tables ?? []).length === 0;
+    const largeObjects = areWanted ? scan.leftOut : undefined;
+    return { repository, manifest, pgRestore, entries, tables, largeObjects };
   }
 
   async #preflight(source: Source, isUnfinished: boolean): Promise<TargetFacts> {
@@ -300,6 +308,7 @@ class Restore {
         manifest: source.manifest,
         entries: source.entries,
         tables: source.tables,
+        ownersOfLargeObjects: source.largeObjects?.owners ?? new Set(),
         create: this.#options.create ?? false,
         dataOnly: this.#options.dataOnly ?? false,
         noOwner: this.#options.noOwner ?? false,
@@ -398,6 +407,7 @@ class Restore {
       await this.#section(archive, source, facts, 'pre-data');
     }
     if (!this.#options.schemaOnly && from !== 'post-data') {
+      if (from === undefined) await this.#restoreLargeObjects(database, source);
       this.#teller.emit({
         type: 'phase',
         phase: 'data',
@@ -506,11 +516,47 @@ class Restore {
     });
   }
 
-  #writeArchive(source: Source): Promise<ArchiveFile> {
-    return ArchiveFile.write(
-      source.pgRestore,
-      source.repository.readSegments(source.manifest.archive.segments),
-    );
+  /** What pg_restore is to see of the archive: with --data-only, all of it, as it does all of that in one transaction. */
+  #scan(): ArchiveScan {
+    const leavesOut = !this.#options.dataOnly;
+    return new ArchiveScan(leavesOut, leavesOut);
+  }
+
+  #writeArchive({ pgRestore, repository, manifest }: Source): Promise<ArchiveFile> {
+    const archive = repository.readSegments(manifest.archive.segments, true);
+    return ArchiveFile.write(pgRestore, this.#scan().pass(archive));
+  }
+
+  /** Those that pg_restore is not to restore. */
+  async #restoreLargeObjects(database: TargetDatabase, source: Source): Promise<void> {
+    const { repository, manifest, pgRestore, largeObjects } = source;
+    if (largeObjects === undefined) return;
+    const count = sum(largeObjects.groups, ({ oids }) => oids.length);
+    this.#teller.emit({
+      type: 'phase',
+      phase: 'large-objects',
+      detail: formatQuantity(count, 'large object'),
+    });
+    try {
+      await restoreLargeObjects({
+        target: this.#target,
+        applicationName: this.#applicationName,
+        repository,
+        pgRestore,
+        segments: manifest.archive.segments,
+        largeObjects,
+        jobs: this.#jobs,
+        env: localEnvironment(this.#environment),
+        noOwner: this.#options.noOwner ?? false,
+        noPrivileges: this.#options.noPrivileges ?? false,
+        signal: this.#signal,
+        onProgress: (doneBytes, totalBytes) =>
+          this.#teller.emit({ type: 'progress', doneBytes, totalBytes, rows: 0 }),
+      });
+    } catch (error) {
+      await database.endSessions();
+      throw error;
+    }
   }
 
   async #section(

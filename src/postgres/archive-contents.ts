@@ -15,8 +15,6 @@ export interface ArchiveEntry {
   text: string;
   /** Dump ids of the entries it needs. */
   dependsOn: number[];
-  /** The line as printed, for --use-list. */
-  line: string;
 }
 
 /** Kinds of two and more words, which a reader of the first word would take for others. */
@@ -113,16 +111,27 @@ async function list(
   env: Readonly<Record<string, string>>,
   signal: AbortSignal | undefined,
 ): Promise<ArchiveEntry[]> {
+  const entries: ArchiveEntry[] = [];
   const result = await runProgram({
     file: pgRestore,
     args: ['--list', ...args],
     env,
     signal,
     onStdin: stdin => feed(stdin, archive),
+    // Line by line: of a hundred thousand large objects the listing has ten megabytes.
+    onStdout: async stdout => {
+      stdout.setEncoding('utf8');
+      let rest = '';
+      for await (const text of stdout) {
+        const lines = `${rest}${text}`.split('\n');
+        rest = lines.pop() ?? '';
+        for (const line of lines) addListed(entries, line);
+      }
+    },
   });
   if (result.status !== 0)
     throw programFailure(pgRestore, result, 'reading the table of contents of the schema archive');
-  return parseListing(result.stdout);
+  return entries;
 }
 
 /**
@@ -185,27 +194,29 @@ export async function archiveScript(
 /** Parses what `pg_restore --list --verbose` prints. */
 export function parseListing(listing: string): ArchiveEntry[] {
   const entries: ArchiveEntry[] = [];
-  for (const line of listing.split('\n')) {
-    const entry = /^(\d+); (\d+) (\d+) (.*)$/.exec(line);
-    if (entry !== null) {
-      const [, dumpId = '', catalogOid = '', oid = '', text = ''] = entry;
-      entries.push({
-        dumpId: Number(dumpId),
-        catalogOid,
-        oid,
-        kind: kindOf(text, catalogOid),
-        text,
-        dependsOn: [],
-        line,
-      });
-      continue;
-    }
-    const depends = /^;\s+depends on: ([\d ]+)$/.exec(line);
-    const last = entries.at(-1);
-    if (depends !== null && last !== undefined)
-      last.dependsOn = (depends[1] ?? '').trim().split(' ').map(Number);
-  }
+  for (const line of listing.split('\n')) addListed(entries, line);
   return entries;
+}
+
+/** Takes in a line: an entry, or what the entry before depends on. */
+function addListed(entries: ArchiveEntry[], line: string): void {
+  const entry = /^(\d+); (\d+) (\d+) (.*)$/.exec(line);
+  if (entry !== null) {
+    const [, dumpId = '', catalogOid = '', oid = '', text = ''] = entry;
+    entries.push({
+      dumpId: Number(dumpId),
+      catalogOid,
+      oid,
+      kind: kindOf(text, catalogOid),
+      text,
+      dependsOn: [],
+    });
+    return;
+  }
+  const depends = /^;\s+depends on: ([\d ]+)$/.exec(line);
+  const last = entries.at(-1);
+  if (depends !== null && last !== undefined)
+    last.dependsOn = (depends[1] ?? '').trim().split(' ').map(Number);
 }
 
 /** Writes until everything is written or the reader has seen enough and closed. */

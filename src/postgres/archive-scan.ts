@@ -3,12 +3,30 @@
 // not as expected passes unseen, and it is for pg_restore to judge it.
 // (src/bin/pg_dump/pg_backup_archiver.c and pg_backup_custom.c of PostgreSQL; the recovery kit reads the same.)
 
+import { freeBuffer } from '../base/free-buffer.ts';
+
 /** Large objects whose contents stand together, under one entry of the table of contents. */
 export interface LargeObjectGroup {
   /** Of the entry. */
   dumpId: number;
   /** In the order of the archive. */
   oids: Uint32Array;
+}
+
+/** What a table of contents has of large objects. */
+export interface LargeObjectEntries {
+  groups: readonly LargeObjectGroup[];
+  /** Dump ids of what creates and describes them, in order, and of their privileges. */
+  definitions: readonly number[];
+  privileges: readonly number[];
+  owners: ReadonlySet<string>;
+}
+
+/** Bytes to leave out of an archive, and what to put in their place. */
+interface Gap {
+  begin: number;
+  end: number;
+  instead?: Buffer;
 }
 
 interface DataEntry {
@@ -19,6 +37,8 @@ interface DataEntry {
 /** What comes next: parts of the head, then blocks of data, each of which is pieces up to an empty one. */
 type Place = 'head' | 'entries' | 'block' | 'pieces';
 
+const largeObjectKinds = new Set(['BLOB', 'BLOBS', 'BLOB METADATA']);
+const describingKinds = new Set(['COMMENT', 'ACL', 'SECURITY LABEL']);
 const blockOfData = 1;
 const blockOfLargeObjects = 3;
 const intBytes = 4;
@@ -33,6 +53,12 @@ export function writeArchiveInt(into: Buffer, at: number, value: number): number
   return at + archiveIntBytes;
 }
 
+/** @throws RangeError when it does not end within the bytes. */
+export function readArchiveInt(bytes: Buffer, at: number): number {
+  const amount = bytes.readUInt32LE(at + 1);
+  return bytes[at] === 0 ? amount : -amount;
+}
+
 /** What stands before the large objects of a group. */
 export function largeObjectsHeader(dumpId: number): Buffer {
   const header = Buffer.alloc(1 + archiveIntBytes);
@@ -44,7 +70,21 @@ export function largeObjectsHeader(dumpId: number): Buffer {
 export class ArchiveScan {
   /** Groups of large objects, in order, once the archive was cut in front of their contents. */
   largeObjects: readonly LargeObjectGroup[] = [];
+  /** How much was passed on. */
+  passedBytes = 0;
+  /** What was left out of the table of contents. */
+  leftOut: LargeObjectEntries | undefined;
   readonly #cuts: boolean;
+  readonly #leavesOut: boolean;
+  /** What has come of the table of contents, as long as it cannot be said what is to be left out of it. */
+  #held: Buffer[] | undefined;
+  readonly #gaps: Gap[] = [];
+  readonly #definitions: number[] = [];
+  readonly #privileges: number[] = [];
+  readonly #owners = new Set<string>();
+  /** Bytes that came before `rest`. */
+  #restBegin = 0;
+  #entries = 0;
   #place: Place = 'head';
   #isStrange = false;
   /** What has passed, but was not understood yet. */
@@ -64,9 +104,14 @@ export class ArchiveScan {
   /** The groups by the dump id of their contents. */
   readonly #groups: { dumpId: number; dependsOn: number[] }[] = [];
 
-  /** @param cuts whether the archive is to end in front of the contents of large objects. */
-  constructor(cuts: boolean) {
+  /**
+   * @param cuts whether the archive is to end in front of the contents of large objects.
+   * @param leavesOut whether its table of contents is then to be without them, too: pg_restore holds all of that in memory.
+   */
+  constructor(cuts: boolean, leavesOut = false) {
     this.#cuts = cuts;
+    this.#leavesOut = leavesOut;
+    if (leavesOut) this.#held = [];
   }
 
   /** Whether all of an archive has passed, or all up to the contents of large objects. */
@@ -91,8 +136,41 @@ export class ArchiveScan {
   async *pass(archive: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void, undefined> {
     for await (const chunk of archive) {
       const end = this.#isStrange ? chunk.length : this.#look(chunk);
-      yield chunk.subarray(0, end);
+      this.passedBytes += end;
+      if (this.#held === undefined) yield chunk.subarray(0, end);
+      else {
+        // A copy, as the chunk may be used again.
+        this.#held.push(Buffer.from(chunk.subarray(0, end)));
+        if (this.#isStrange || this.#place === 'block' || this.#place === 'pieces') yield* this.#release();
+      }
       if (this.isCut) return;
+    }
+    yield* this.#release();
+  }
+
+  /** Passes on what was held, without what is left out. */
+  *#release(): Generator<Buffer, void, undefined> {
+    const held = this.#held ?? [];
+    this.#held = undefined;
+    const gaps = this.leftOut === undefined ? [] : this.#gaps;
+    let next = 0;
+    let begin = 0;
+    for (const chunk of held) {
+      for (let at = 0; at < chunk.length; ) {
+        const gap = gaps[next];
+        const to = Math.min(chunk.length, (gap?.begin ?? Number.POSITIVE_INFINITY) - begin);
+        if (to > at) {
+          yield chunk.subarray(at, to);
+          at = to;
+        } else if (gap !== undefined) {
+          at = Math.min(chunk.length, gap.end - begin);
+          if (gap.end - begin > chunk.length) continue;
+          if (gap.instead !== undefined) yield gap.instead;
+          next++;
+        }
+      }
+      begin += chunk.length;
+      freeBuffer(chunk);
     }
   }
 
@@ -110,7 +188,9 @@ export class ArchiveScan {
       if (!(error instanceof RangeError)) throw error;
     }
     const missing = this.#rest.length - understood;
-    this.#rest = this.#isStrange ? Buffer.alloc(0) : this.#rest.subarray(understood);
+    this.#restBegin += understood;
+    // A copy, as the chunk may be used again: there is little of it.
+    this.#rest = this.#isStrange ? Buffer.alloc(0) : Buffer.from(this.#rest.subarray(understood));
     return this.isCut ? chunk.length - missing : chunk.length;
   }
 
@@ -149,25 +229,30 @@ export class ArchiveScan {
     // When it was made; names of the database and of two versions.
     for (let times = 0; times < 7; times++) this.#int();
     this.#skipStrings(3);
+    const countAt = this.#restBegin + this.#at;
     this.#entriesLeft = this.#int();
+    this.#entries = this.#entriesLeft;
+    this.#gaps.push({ begin: countAt, end: countAt + archiveIntBytes });
     this.#place = 'entries';
     this.#endEntries();
   }
 
   #readEntry(): void {
+    const begin = this.#restBegin + this.#at;
     const dumpId = this.#int();
     const hasData = this.#int() !== 0;
     this.#skipStrings(1);
     const oid = this.#string();
-    this.#skipStrings(1);
-    const kind = this.#string()?.toString('latin1');
+    const tag = this.#string();
+    const kind = this.#string()?.toString('latin1') ?? '';
     this.#int();
     const definition = this.#string();
     // DROP and COPY statement, schema, tablespace, access method.
     this.#skipStrings(5);
     if (this.#minor >= 16) this.#int();
-    // Owner, and whether it has oids.
-    this.#skipStrings(2);
+    const owner = this.#string();
+    // Whether it has oids.
+    this.#skipStrings(1);
     const dependsOn: number[] = [];
     for (let id = this.#string(); id !== null; id = this.#string()) dependsOn.push(Number(id.toString()));
     this.#bytes(1 + this.#offsetBytes);
@@ -177,12 +262,37 @@ export class ArchiveScan {
     const isLargeObjects = kind === 'BLOBS';
     if (isLargeObjects) this.#groups.push({ dumpId, dependsOn });
     if (hasData) this.#data.push({ dumpId, isLargeObjects });
+    if (this.#leavesOut && isOfLargeObjects(kind, tag)) {
+      const end = this.#restBegin + this.#at;
+      const last = this.#gaps.at(-1);
+      if (last?.end === begin && this.#gaps.length > 1) last.end = end;
+      else this.#gaps.push({ begin, end });
+      if (kind === 'ACL') this.#privileges.push(dumpId);
+      else if (!isLargeObjects) this.#definitions.push(dumpId);
+      // An owner who was dropped has no name.
+      if (owner !== null && owner.length > 0 && !describingKinds.has(kind))
+        this.#owners.add(owner.toString());
+      this.#entries--;
+    }
     this.#entriesLeft--;
     this.#endEntries();
   }
 
   #endEntries(): void {
-    if (this.#entriesLeft <= 0) this.#place = 'block';
+    if (this.#entriesLeft > 0) return;
+    this.#place = 'block';
+    const first = this.#data.findIndex(({ isLargeObjects }) => isLargeObjects);
+    const groups = this.#leavesOut && first >= 0 ? this.#groupsFrom(first) : undefined;
+    const [count] = this.#gaps;
+    if (groups === undefined || count === undefined) return;
+    count.instead = Buffer.alloc(archiveIntBytes);
+    writeArchiveInt(count.instead, 0, this.#entries);
+    this.leftOut = {
+      groups,
+      definitions: this.#definitions,
+      privileges: this.#privileges,
+      owners: this.#owners,
+    };
   }
 
   #beginBlock(): void {
@@ -202,7 +312,7 @@ export class ArchiveScan {
       this.#place = 'pieces';
       return;
     }
-    const groups = this.#groupsLeft();
+    const groups = this.#groupsFrom(this.#nextData);
     if (groups === undefined) this.#giveUp();
     else this.largeObjects = groups;
   }
@@ -219,10 +329,10 @@ export class ArchiveScan {
     this.#at += passed;
   }
 
-  /** The large objects of all blocks that are to come; nothing when these stay, when it cannot be told, or when other data follow. */
-  #groupsLeft(): LargeObjectGroup[] | undefined {
+  /** The large objects of all blocks from this one on; nothing when these stay, when it cannot be told, or when other data follow. */
+  #groupsFrom(first: number): LargeObjectGroup[] | undefined {
     if (!this.#cuts) return undefined;
-    const left = this.#data.slice(this.#nextData);
+    const left = this.#data.slice(first);
     if (left.length !== this.#groups.length || !left.every(({ isLargeObjects }) => isLargeObjects))
       return undefined;
     const groups = this.#groups.map(({ dumpId, dependsOn }) => {
@@ -240,8 +350,7 @@ export class ArchiveScan {
 
   /** @throws RangeError as long as it has not come. */
   #int(): number {
-    const amount = this.#rest.readUInt32LE(this.#at + 1);
-    const value = this.#rest[this.#at] === 0 ? amount : -amount;
+    const value = readArchiveInt(this.#rest, this.#at);
     this.#at += archiveIntBytes;
     return value;
   }
@@ -266,6 +375,11 @@ export class ArchiveScan {
       this.#at += Math.max(0, length);
     }
   }
+}
+
+function isOfLargeObjects(kind: string, tag: Buffer | null): boolean {
+  if (largeObjectKinds.has(kind)) return true;
+  return describingKinds.has(kind) && /^LARGE OBJECTS? /.test(tag?.toString('latin1') ?? '');
 }
 
 function numbersIn(lines: Buffer | null): Uint32Array {

@@ -1,6 +1,6 @@
 // A connection for COPY data. pg opens and authenticates it; from then on the protocol is spoken here directly, since
-// a row-wise stream parser costs a quarter of the client's time. Simple queries only, which may be sent ahead: the
-// server answers in order, so the next COPY begins without waiting for a round trip.
+// a row-wise stream parser costs a quarter of the client's time. Nothing outlives its message, and messages may be sent
+// ahead: the server answers in order, so the next COPY begins without waiting for a round trip.
 import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import { PgkeepError } from '../base/errors.ts';
@@ -48,6 +48,10 @@ const message = {
   errorResponse: 0x45,
   readyForQuery: 0x5a,
   query: 0x51,
+  parse: 0x50,
+  bind: 0x42,
+  execute: 0x45,
+  sync: 0x53,
   copyData: 0x64,
   copyDone: 0x63,
   copyFail: 0x66,
@@ -123,11 +127,28 @@ export class WireConnection {
 
   /**
    * Runs queries, each one statement, in one message: for many small ones it is the way to and fro that counts.
+   * @param encoding what their text is sent in.
    * @returns the rows of each.
    * @throws PgkeepError of the first that fails; those after it are not run.
    */
-  async runAll(queries: readonly Statement[]): Promise<Row[][]> {
-    return (await this.#sendAll(queries)).map(({ rows }) => rows);
+  async runAll(queries: readonly Statement[], encoding: BufferEncoding = 'utf8'): Promise<Row[][]> {
+    return (await this.#sendAll(queries, [], encoding)).map(({ rows }) => rows);
+  }
+
+  /**
+   * Runs one statement with parameters.
+   * @param parameters in binary, as the protocol's Bind has them: how many, and the length of each with itself. To be left
+   * as they are until this has ended.
+   */
+  async runBound(sql: string, parameters: Buffer, doing: string): Promise<Row[]> {
+    const parse = frame(message.parse, Buffer.from(`\0${sql}\0\0\0`));
+    // No names; one format for all parameters: binary. Results come as text, and all rows at once.
+    const [before, after] = [Buffer.from([0, 0, 0, 1, 0, 1]), Buffer.from([0, 0])];
+    const bind = frameHeader(message.bind, before.length + parameters.length + after.length);
+    const execute = frame(message.execute, Buffer.alloc(5));
+    const sync = frame(message.sync, Buffer.alloc(0));
+    const bytes = [parse, bind, before, parameters, after, execute, sync];
+    return (await this.#sendBytes(bytes, [doing])).rows;
   }
 
   /**
@@ -193,11 +214,16 @@ export class WireConnection {
     clearTimeout(force);
   }
 
-  async #sendAll(statements: readonly Statement[], sinks: readonly CopySink[] = []) {
+  async #sendAll(
+    statements: readonly Statement[],
+    sinks: readonly CopySink[] = [],
+    encoding: BufferEncoding = 'utf8',
+  ) {
     if (statements.length === 0) return [];
     const sql = statements.map(statement => statement.sql).join(';\n');
     const doing = statements.map(statement => statement.doing);
-    const { ended } = await this.#send(sql, doing, { sinks });
+    const query = frame(message.query, Buffer.from(`${sql}\0`, encoding));
+    const { ended } = await this.#sendBytes([query], doing, { sinks });
     // Each must have an answer of its own, or those of others would pass for it.
     if (ended.length !== statements.length) {
       throw new PgkeepError(
@@ -210,6 +236,14 @@ export class WireConnection {
 
   #send(
     sql: string,
+    doing: readonly string[],
+    kind: Pick<Partial<Command>, 'onCopyIn'> = {},
+  ): Promise<Command> {
+    return this.#sendBytes([frame(message.query, Buffer.from(`${sql}\0`))], doing, kind);
+  }
+
+  #sendBytes(
+    bytes: readonly Buffer[],
     doing: readonly string[],
     kind: Pick<Partial<Command>, 'sinks' | 'onCopyIn'> = {},
   ): Promise<Command> {
@@ -225,7 +259,9 @@ export class WireConnection {
         resolve,
         reject,
       });
-      this.#socket.write(frame(message.query, Buffer.from(`${sql}\0`)));
+      this.#socket.cork();
+      for (const part of bytes) this.#socket.write(part);
+      this.#socket.uncork();
     });
   }
 
@@ -287,11 +323,8 @@ export class CopyIn {
   /** Sends bytes, cut anywhere; resolves when they have left this process. @throws what the server complained of. */
   async write(bytes: Buffer): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure;
-    const header = Buffer.alloc(5);
-    header[0] = message.copyData;
-    header.writeUInt32BE(bytes.length + 4, 1);
     this.#socket.cork();
-    this.#socket.write(header);
+    this.#socket.write(frameHeader(message.copyData, bytes.length));
     const sent = new Promise<void>(resolve => this.#socket.write(bytes, () => resolve()));
     this.#socket.uncork();
     await Promise.race([sent, this.#ended]);
@@ -311,11 +344,14 @@ export class CopyIn {
 }
 
 function frame(type: number, body: Buffer): Buffer {
-  const out = Buffer.allocUnsafe(5 + body.length);
-  out[0] = type;
-  out.writeUInt32BE(body.length + 4, 1);
-  body.copy(out, 5);
-  return out;
+  return Buffer.concat([frameHeader(type, body.length), body]);
+}
+
+function frameHeader(type: number, bodyBytes: number): Buffer {
+  const header = Buffer.alloc(5);
+  header[0] = type;
+  header.writeUInt32BE(bodyBytes + 4, 1);
+  return header;
 }
 
 /** What the statement is for that is running: after one that failed, no other is run. */

@@ -234,8 +234,11 @@ export class Repository {
     return plain;
   }
 
-  /** The bytes of several segments, one after the other. Those that follow are fetched meanwhile. */
-  async *readSegments(refs: readonly SegmentRef[]): AsyncGenerator<Buffer, void, undefined> {
+  /**
+   * The bytes of several segments, one after the other. Those that follow are fetched meanwhile.
+   * @param isFreed whether each is only looked at until the next one is asked for: its memory is then given back at once.
+   */
+  async *readSegments(refs: readonly SegmentRef[], isFreed = false): AsyncGenerator<Buffer, void, undefined> {
     const fetched: Promise<Buffer>[] = [];
     let next = 0;
     try {
@@ -246,12 +249,15 @@ export class Repository {
           bytes.catch(() => undefined);
           fetched.push(bytes);
         }
-        const first = fetched.shift();
-        if (first !== undefined) yield await first;
+        const first = await fetched.shift();
+        if (first === undefined) continue;
+        yield first;
+        if (isFreed) freeBuffer(first);
       }
     } finally {
       // Nothing goes on behind the caller's back.
-      await Promise.allSettled(fetched);
+      for (const ended of await Promise.allSettled(fetched))
+        if (ended.status === 'fulfilled') freeBuffer(ended.value);
     }
   }
 

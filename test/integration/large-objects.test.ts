@@ -1,5 +1,5 @@
-// Large objects are read by the workers: the archive is what pg_dump would have written, and what did not change is not
-// stored again.
+// Large objects are read and written by the workers: the archive is what pg_dump would have written, what did not change is
+// not stored again, and restores of them are as those of pg_restore.
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -59,6 +59,7 @@ it('large objects of PostgreSQL 17 are stored byte for byte as pg_dump writes th
 describe.each([15, 18])('large objects of PostgreSQL %i', version => {
   let server: Server;
   const folder = makeTempFolder('repository');
+  const gallery = makeTempFolder('repository');
   let first: CreateBackupResult;
   const events: OperationEvent[] = [];
 
@@ -75,13 +76,33 @@ describe.each([15, 18])('large objects of PostgreSQL %i', version => {
        SELECT lo_from_bytea(oid::oid, string_agg(decode(md5(i::text), 'hex'), '' ORDER BY i))
          FROM generate_series(1, 200000) AS i, generate_series(30001, 30002) AS oid GROUP BY oid \\g /dev/null
        ALTER LARGE OBJECT 12 OWNER TO painter; GRANT SELECT ON LARGE OBJECT 22000 TO PUBLIC;
-       COMMENT ON LARGE OBJECT 13 IS 'has a hole';`,
+       COMMENT ON LARGE OBJECT 13 IS 'has a hole'; COMMENT ON LARGE OBJECT 12 IS E'it''s; \\\\ a\\n-- comment'`,
     );
     first = await backUp(server, 'pictures', folder.path, { onEvent: event => events.push(event) });
+    // Privileges of the owner himself are among those that are set last.
+    await psql(
+      server,
+      'postgres',
+      `CREATE ROLE curator LOGIN; CREATE ROLE "odd; ""name'" LOGIN; GRANT painter, "odd; ""name'" TO curator;
+       CREATE ROLE stranger LOGIN NOINHERIT; GRANT painter, "odd; ""name'", curator TO stranger`,
+    );
+    await server.createDatabase('gallery', { owner: 'curator' });
+    await server.createDatabase('gallery_again', { owner: 'curator' });
+    await server.createDatabase('gallery_refused', { owner: 'stranger' });
+    await psql(
+      server,
+      'gallery',
+      `SELECT lo_from_bytea(i::oid, ${bytesOf('i')}) FROM generate_series(51, 60) AS i \\g /dev/null
+       ALTER LARGE OBJECT 51 OWNER TO painter; ALTER LARGE OBJECT 52 OWNER TO painter; ALTER LARGE OBJECT 53 OWNER TO "odd; ""name'";
+       REVOKE UPDATE ON LARGE OBJECT 51 FROM painter; GRANT SELECT ON LARGE OBJECT 52 TO PUBLIC`,
+      { user: 'curator' },
+    );
+    await backUp(server, 'gallery', gallery.path, { database: server.url('gallery', 'curator') });
   });
   afterAll(async () => {
     await server[Symbol.asyncDispose]();
     await folder.remove();
+    await gallery.remove();
   });
 
   it('tells how far it is with them', () => {
@@ -119,8 +140,8 @@ describe.each([15, 18])('large objects of PostgreSQL %i', version => {
     expect(await listBackups({ repository: repository.path })).toEqual([]);
   });
 
-  async function expectSame(target: string): Promise<void> {
-    await restoreInto(server, target, folder.path, { create: true });
+  async function expectSame(target: string, onEvent?: (event: OperationEvent) => void): Promise<void> {
+    await restoreInto(server, target, folder.path, { create: true, ...(onEvent && { onEvent }) });
     const { differences } = await compareDatabases(server.url('pictures'), server.url(target), {
       binDir: server.binDir,
     });
@@ -130,7 +151,65 @@ describe.each([15, 18])('large objects of PostgreSQL %i', version => {
   it('are stored byte for byte as pg_dump writes them', () =>
     expectDumped(server, 'pictures', folder.path, first.id));
 
-  it('come back as they were', () => expectSame('restored'));
+  it('come back as they were', async () => {
+    const told: OperationEvent[] = [];
+    await expectSame('restored', event => told.push(event));
+    const begun = told.findIndex(event => event.type === 'phase' && event.phase === 'large-objects');
+    expect(told[begun]).toMatchObject({ detail: '6,006 large objects' });
+    const progress = told
+      .slice(
+        begun,
+        told.findIndex(event => event.type === 'phase' && event.phase === 'data'),
+      )
+      .flatMap(event => (event.type === 'progress' ? [event] : []));
+    expect(progress.at(-1)?.doneBytes).toBeGreaterThan(15_000_000);
+    expect(progress.at(-1)?.doneBytes).toBe(progress[0]?.totalBytes);
+  });
+
+  it('of a role without privileges beyond its own come back with owners and privileges', async () => {
+    const restored = restoreInto(server, 'gallery_again', gallery.path, {
+      to: server.url('gallery_again', 'curator'),
+    });
+    expect((await restored).warnings).toEqual([]);
+    const { differences } = await compareDatabases(server.url('gallery'), server.url('gallery_again'), {
+      binDir: server.binDir,
+    });
+    expect(differences).toEqual([]);
+  });
+
+  it('that may not be written are named', async () => {
+    const refused = restoreInto(server, 'gallery_refused', gallery.path, {
+      to: server.url('gallery_refused', 'stranger'),
+    });
+    await expect(refused).rejects.toMatchObject({
+      code: 'DATABASE_PRIVILEGE',
+      message: expect.stringMatching(/writing large objects.*permission denied for large object 51$/),
+    });
+  });
+
+  const objectsOf = (database: string) =>
+    psql(
+      server,
+      database,
+      'SELECT (SELECT count(*) FROM pg_largeobject_metadata), (SELECT count(*) FROM pg_largeobject)',
+    );
+
+  it.each(['phase', 'progress'])('are taken back when the restore is ended at their first %s', async type => {
+    const target = `ended_${type}`;
+    await server.createDatabase(target);
+    const interruption = new AbortController();
+    let isAmong = false;
+    const interrupted = restoreInto(server, target, folder.path, {
+      backup: first.id,
+      signal: interruption.signal,
+      onEvent: event => {
+        if (event.type === 'phase') isAmong = event.phase === 'large-objects';
+        if (isAmong && event.type === type) interruption.abort();
+      },
+    });
+    await expect(interrupted).rejects.toMatchObject({ code: 'INTERRUPTED' });
+    expect(await objectsOf(target)).toBe('0|0\n');
+  });
 
   it('are not stored again when they have not changed', async () => {
     const second = await backUp(server, 'pictures', folder.path, { jobs: 1 });

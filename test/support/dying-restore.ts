@@ -66,10 +66,14 @@ async function main({ options, step, during }: DyingRestore): Promise<void> {
 
   // Imported only now, so that what it imports is what was put in place.
   const { restoreBackup } = await import('../../src/operations/restore-backup.ts');
+  let loaded = '';
   await restoreBackup({
     ...options,
     environment: { PATH: process.env.PATH },
-    onEvent: event => event.type === 'progress' && reach('rows loaded'),
+    onEvent: event => {
+      if (event.type === 'phase') loaded = event.phase === 'data' ? 'rows' : event.phase;
+      else if (event.type === 'progress') reach(`${loaded} loaded`);
+    },
   });
   process.stdout.write(JSON.stringify(steps));
 }

@@ -27,9 +27,9 @@ export interface SectionOptions {
 }
 
 export interface PrintOptions {
-  /** Without it, exactly the entries are printed, whatever they are. */
+  /** Without it, exactly these entries are printed, whatever they are. */
   section?: 'pre-data' | 'data' | 'post-data';
-  entries: readonly ArchiveEntry[];
+  dumpIds: readonly number[];
   env: Readonly<Record<string, string>>;
   noOwner: boolean;
   noPrivileges: boolean;
@@ -86,7 +86,8 @@ export class ArchiveFile implements AsyncDisposable {
       ...(options.noPrivileges ? ['--no-privileges'] : []),
       ...(options.section === 'post-data' && options.jobs > 1 ? [`--jobs=${options.jobs}`] : []),
     ];
-    const result = await this.#read(options.entries, { args, env: options.env, signal: options.signal });
+    const dumpIds = options.entries.map(entry => entry.dumpId);
+    const result = await this.#read(dumpIds, { args, env: options.env, signal: options.signal });
     const isFine =
       result.status === 0 || (mustTolerate && result.status === 1 && saidOnlyTransactionTimeout(result));
     if (isFine) return;
@@ -97,7 +98,7 @@ export class ArchiveFile implements AsyncDisposable {
   /** Prints entries as a script for psql. @throws PgkeepError PROGRAM_FAILED, and what `onScript` throws. */
   async print(options: PrintOptions): Promise<void> {
     const what = options.section ?? 'chosen';
-    const result = await this.#read(options.entries, {
+    const result = await this.#read(options.dumpIds, {
       args: [
         '--file=-',
         ...(options.section === undefined ? [] : [`--section=${options.section}`]),
@@ -117,14 +118,14 @@ export class ArchiveFile implements AsyncDisposable {
 
   /** Runs pg_restore over these entries of the archive. */
   async #read(
-    entries: readonly ArchiveEntry[],
+    dumpIds: readonly number[],
     run: Pick<ProgramRun, 'args' | 'env' | 'signal' | 'onStdout'>,
   ): Promise<ProgramResult> {
     const archive = this.#readings.pop();
     if (archive === undefined) throw new PgkeepError('INTERNAL', 'the archive was read too often');
     const [list, listWriting] = await openNameless(2);
     try {
-      await listWriting?.writeFile(entries.map(entry => `${entry.line}\n`).join(''));
+      await listWriting?.writeFile(dumpIds.map(id => `${id};\n`).join(''));
       return await runProgram({
         ...run,
         file: this.#program.file,

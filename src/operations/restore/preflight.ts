@@ -13,6 +13,8 @@ export interface PreflightOptions {
   manifest: Manifest;
   entries: readonly ArchiveEntry[];
   tables: readonly TableEntry[];
+  /** Of those that are not among the entries. */
+  ownersOfLargeObjects: ReadonlySet<string>;
   create: boolean;
   dataOnly: boolean;
   noOwner: boolean;
@@ -315,11 +317,11 @@ const withoutOwner = new Set([
 ]);
 
 /** The roles that are to own something. An entry ends with its owner, whose name may hold spaces. */
-function readOwners({ manifest, entries, create }: PreflightOptions): Set<string> {
+function readOwners({ manifest, entries, ownersOfLargeObjects, create }: PreflightOptions): Set<string> {
   const described = 'missing' in manifest.globals ? [] : manifest.globals.roles;
   const known = [...described, ...manifest.roles.filter(role => role.owns)].map(role => role.name);
   const longestFirst = [...new Set(known)].sort((a, b) => b.length - a.length);
-  const owners = new Set<string>(create ? [manifest.database.owner] : []);
+  const owners = new Set([...ownersOfLargeObjects, ...(create ? [manifest.database.owner] : [])]);
   for (const entry of entries) {
     if (withoutOwner.has(entry.kind)) continue;
     const owner = longestFirst.find(name => entry.text.endsWith(` ${name}`));

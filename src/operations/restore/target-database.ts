@@ -92,6 +92,14 @@ export class TargetDatabase implements AsyncDisposable {
     if (this.#isMarked) await setPhase(this.#session, phase);
   }
 
+  /**
+   * Ends what the sessions of this restore may still be doing, though it has failed: it would come after what is taken back.
+   * What cannot be ended is for the taking back to tell.
+   */
+  async endSessions(): Promise<void> {
+    await endLeftSessions(this.#session, this.#options.target).catch(() => undefined);
+  }
+
   /** The rows that are there already. */
   async loaded(): Promise<LoadedRanges[]> {
     return this.#isMarked && this.#resumedFrom !== undefined ? readLoaded(this.#session) : [];

@@ -4,6 +4,7 @@ import { ArchiveScan, largeObjectsHeader, writeArchiveInt } from '../../../src/p
 interface Entry {
   dumpId: number;
   kind: string;
+  tag?: string;
   oid?: string;
   definition?: string;
   dependsOn?: number[];
@@ -29,8 +30,16 @@ function head(minor: number, entries: readonly Entry[]): Buffer {
     ...['shop', '15.18', '15.18'].map(string),
     int(entries.length),
   ];
-  for (const { dumpId, kind, oid = '0', definition = '', dependsOn = [], hasData = false } of entries) {
-    parts.push(int(dumpId), int(hasData ? 1 : 0), string('0'), string(oid), string('a tag'), string(kind));
+  for (const {
+    dumpId,
+    kind,
+    tag = 'a tag',
+    oid = '0',
+    definition = '',
+    dependsOn = [],
+    hasData = false,
+  } of entries) {
+    parts.push(int(dumpId), int(hasData ? 1 : 0), string('0'), string(oid), string(tag), string(kind));
     parts.push(
       int(3),
       string(definition),
@@ -58,8 +67,9 @@ async function pass(
   archive: Buffer,
   chunkBytes: number,
   cuts = true,
+  leavesOut = false,
 ): Promise<{ scan: ArchiveScan; passed: Buffer }> {
-  const scan = new ArchiveScan(cuts);
+  const scan = new ArchiveScan(cuts, leavesOut);
   const passed: Buffer[] = [];
   async function* chunks() {
     for (let at = 0; at < archive.length; at += chunkBytes)
@@ -109,6 +119,38 @@ describe('an archive with large objects', () => {
     }
   });
 
+  test.each([
+    [15, entries15],
+    [16, entries16],
+  ])('of version 1.%i is passed as if it never had any, and says what it had', async (minor, ofObjects) => {
+    const others: Entry[] = [
+      { dumpId: 4, kind: 'TABLE' },
+      { dumpId: 5, kind: 'ACL', tag: 'TABLE "LARGE OBJECT 1"' },
+      { dumpId: 6, kind: 'INDEX' },
+    ];
+    const [table, ...behind] = others as [Entry, ...Entry[]];
+    const entries: Entry[] = [
+      { dumpId: 3, kind: 'COMMENT', tag: 'LARGE OBJECT 7001' },
+      table,
+      ...ofObjects,
+      { dumpId: 309, kind: 'SECURITY LABEL', tag: 'LARGE OBJECT 7001' },
+      ...behind,
+      { dumpId: 310, kind: 'ACL', tag: 'LARGE OBJECT 7001' },
+      { dumpId: 311, kind: 'ACL', tag: 'LARGE OBJECTS 7001..7002' },
+    ];
+    const kept = ofObjects.filter(({ kind }) => !kind.startsWith('BLOB'));
+    const archive = Buffer.concat([head(minor, entries), rows(400), objects(401), objects(402)]);
+    for (const chunkBytes of sizes) {
+      const { scan, passed } = await pass(archive, chunkBytes, true, true);
+      const expected = [head(minor, [table, ...kept, ...behind]), rows(400), largeObjectsHeader(401)];
+      expect(passed.equals(Buffer.concat(expected)), `in chunks of ${chunkBytes}`).toBe(true);
+      expect(scan.leftOut?.groups).toEqual(scan.largeObjects);
+      expect(scan.leftOut?.definitions).toEqual([3, 300, 301, 309]);
+      expect(scan.leftOut?.privileges).toEqual([310, 311]);
+      expect([...(scan.leftOut?.owners ?? [])]).toEqual(['postgres']);
+    }
+  });
+
   test('is passed whole when it is not to be cut', async () => {
     const archive = Buffer.concat([head(15, entries15), rows(400), objects(401)]);
     for (const chunkBytes of sizes) {
@@ -124,9 +166,11 @@ describe('an archive with large objects', () => {
   ])('and %s is passed whole', async (_, entries) => {
     const archive = Buffer.concat([head(16, entries), rows(400), objects(401), objects(402)]);
     for (const chunkBytes of sizes) {
-      const { scan, passed } = await pass(archive, chunkBytes);
-      expect(passed.equals(archive)).toBe(true);
-      expect(scan).toMatchObject({ isCut: false, isWhole: false });
+      for (const leavesOut of [false, true]) {
+        const { scan, passed } = await pass(archive, chunkBytes, true, leavesOut);
+        expect(passed.equals(archive)).toBe(true);
+        expect(scan).toMatchObject({ isCut: false, isWhole: false, leftOut: undefined });
+      }
     }
   });
 });
@@ -141,9 +185,11 @@ describe('an archive without large objects', () => {
 
   test('is passed as it is, and known to be whole', async () => {
     for (const chunkBytes of sizes) {
-      const { scan, passed } = await pass(archive, chunkBytes);
-      expect(passed.equals(archive)).toBe(true);
-      expect(scan).toMatchObject({ isCut: false, isWhole: true });
+      for (const leavesOut of [false, true]) {
+        const { scan, passed } = await pass(archive, chunkBytes, true, leavesOut);
+        expect(passed.equals(archive)).toBe(true);
+        expect(scan).toMatchObject({ isCut: false, isWhole: true, leftOut: undefined });
+      }
     }
   });
 
@@ -167,9 +213,11 @@ describe('an archive without large objects', () => {
     const strange = Buffer.from(archive);
     change(strange);
     for (const chunkBytes of sizes) {
-      const { scan, passed } = await pass(strange, chunkBytes);
-      expect(passed.equals(strange)).toBe(true);
-      expect(scan).toMatchObject({ isCut: false, isWhole: false });
+      for (const leavesOut of [false, true]) {
+        const { scan, passed } = await pass(strange, chunkBytes, true, leavesOut);
+        expect(passed.equals(strange)).toBe(true);
+        expect(scan).toMatchObject({ isCut: false, isWhole: false });
+      }
     }
   });
 });

@@ -109,6 +109,26 @@ describe('statements', () => {
     }
   });
 
+  test('take parameters in binary, sent ahead like others, and a failure is only its own', async () => {
+    await using wire = await connect();
+    const parameters = (...values: Buffer[]) => {
+      const count = Buffer.alloc(2);
+      count.writeInt16BE(values.length);
+      const lengths = values.map(({ length }) => Buffer.from([0, 0, 0, length]));
+      return Buffer.concat([count, ...values.flatMap((value, at) => [lengths[at] ?? count, value])]);
+    };
+    const [seven, bytes] = [Buffer.from([0, 0, 0, 7]), Buffer.from('a\0b')];
+    const asked = [
+      wire.runBound("SELECT $1::int + 1, encode($2::bytea, 'hex')", parameters(seven, bytes), 'asking'),
+      wire.runBound('SELECT 1 / ($1::int - 7)', parameters(seven), 'dividing'),
+      wire.run('SELECT 3', 'asking'),
+    ];
+    const [first, second, third] = await Promise.allSettled(asked);
+    expect(first).toEqual({ status: 'fulfilled', value: [['8', '610062']] });
+    expect(second).toMatchObject({ reason: { message: expect.stringMatching(/dividing.*zero/) } });
+    expect(third).toEqual({ status: 'fulfilled', value: [['3']] });
+  });
+
   test('notices and parameter changes in between are passed over', async () => {
     await using wire = await connect();
     const sql =

@@ -7,46 +7,12 @@ import { describe, expect, test } from 'vitest';
 import { planLargeObjects } from '../../../../src/operations/create/large-object-plan.ts';
 import { LargeObjectSink } from '../../../../src/operations/create/large-object-sink.ts';
 import { BufferPool, SegmentCutter } from '../../../../src/operations/create/segment-cutter.ts';
-import { largeObjectsHeader, writeArchiveInt } from '../../../../src/postgres/archive-scan.ts';
 import type { SegmentRef } from '../../../../src/repository/manifest.ts';
 import { segmentBytes } from '../../../../src/repository/segment.ts';
+import { asDumped, type Group, type LargeObject } from '../dumped-large-objects.ts';
 
 const [kib, mib] = [1024, 1024 * 1024];
 const pageBytes = 256 * kib;
-
-interface LargeObject {
-  oid: number;
-  contents: Buffer;
-}
-
-interface Group {
-  dumpId: number;
-  objects: LargeObject[];
-}
-
-function int(value: number): Buffer {
-  const bytes = Buffer.alloc(5);
-  writeArchiveInt(bytes, 0, value);
-  return bytes;
-}
-
-/** What pg_dump writes behind the first group's header. */
-function asDumped(groups: readonly Group[]): Buffer {
-  const parts: Buffer[] = [];
-  for (const [index, { dumpId, objects }] of groups.entries()) {
-    if (index > 0) parts.push(largeObjectsHeader(dumpId));
-    for (const { oid, contents } of objects) {
-      parts.push(int(oid));
-      for (let at = 0; at < contents.length; at += 16 * kib) {
-        const piece = contents.subarray(at, at + 16 * kib);
-        parts.push(int(piece.length), piece);
-      }
-      parts.push(int(0));
-    }
-    parts.push(int(0));
-  }
-  return Buffer.concat(parts);
-}
 
 /** What the server sends for these objects. */
 function asCopied(objects: readonly LargeObject[]): Buffer {

@@ -1,0 +1,57 @@
+import { expect, test } from 'vitest';
+import { statementBatches } from '../../../src/postgres/statement-batches.ts';
+import type { Statement } from '../../../src/postgres/wire.ts';
+
+async function batchesOf(script: Buffer, chunkBytes: number): Promise<Statement[][]> {
+  async function* chunks() {
+    for (let at = 0; at < script.length; at += chunkBytes) yield script.subarray(at, at + chunkBytes);
+  }
+  const batches: Statement[][] = [];
+  for await (const batch of statementBatches(chunks())) batches.push(batch);
+  return batches;
+}
+
+test('statements end where they do, and not within strings, names and comments', async () => {
+  const script = `SET client_encoding = 'UTF8';
+--
+-- Name: 13; Type: BLOB; Schema: -; Owner: it's "odd
+--
+
+SELECT pg_catalog.lo_create('13');
+
+
+ALTER LARGE OBJECT 13 OWNER TO "semi;colon -- and 'quote";
+
+
+--
+-- Name: LARGE OBJECT 13; Type: COMMENT; Schema: -; Owner: ä
+--
+
+COMMENT ON LARGE OBJECT 13 IS 'it''s; "a
+-- comment ä';
+COMMENT ON LARGE OBJECT 14 IS E'back\\\\slash\\\\'';';
+`;
+  const expected = [
+    "SET client_encoding = 'UTF8'",
+    "SELECT pg_catalog.lo_create('13')",
+    `ALTER LARGE OBJECT 13 OWNER TO "semi;colon -- and 'quote"`,
+    `COMMENT ON LARGE OBJECT 13 IS 'it''s; "a\n-- comment ä'`,
+    "COMMENT ON LARGE OBJECT 14 IS E'back\\\\slash\\\\'';'",
+  ];
+  const bytes = Buffer.from(script);
+  for (const chunkBytes of [1, 2, 7, 64, bytes.length]) {
+    const [batch = [], ...others] = await batchesOf(bytes, chunkBytes);
+    expect(others).toEqual([]);
+    expect(batch.map(({ sql }) => Buffer.from(sql, 'latin1').toString())).toEqual(expected);
+    expect(batch[3]?.doing).toBe(`running COMMENT ON LARGE OBJECT 13 IS 'it''s; "a -- comment ä'`);
+  }
+});
+
+test('a batch has so many statements that the server can hold their locks', async () => {
+  const script = Array.from({ length: 600 }, (_, at) => `SELECT ${at};\n`).join('');
+  const batches = await batchesOf(Buffer.from(script), 1000);
+  expect(batches.map(batch => batch.length)).toEqual([256, 256, 88]);
+  expect(batches.flat().map(({ sql }) => sql)).toEqual(
+    Array.from({ length: 600 }, (_, at) => `SELECT ${at}`),
+  );
+});
