@@ -2,7 +2,7 @@
 // to it, megabytes per object pile up, and the collections they bring about cost a tenth of the time.
 
 /** Far more than the pool that small buffers share, which cannot be freed; smaller ones are not worth it. */
-const smallestFreedBytes = 1024 * 1024;
+const smallestFreedBytes = 256 * 1024;
 
 /** Frees what no one uses any longer; the buffer, and every other view of its memory, is empty afterwards. */
 export function freeBuffer(buffer: Buffer): void {
