@@ -47,7 +47,8 @@ export async function* statementsOf(script: AsyncIterable<Buffer>): AsyncIterabl
   yield Buffer.from(tail.slice(0, end), 'latin1');
 }
 
-function isSetting(line: string): boolean {
+/** Whether a statement is among those that a script begins with. */
+export function isSetting(line: string): boolean {
   if (line.startsWith('SET transaction_timeout ')) return false;
   return line.startsWith('SET ') || line.startsWith('SELECT pg_catalog.set_config(');
 }

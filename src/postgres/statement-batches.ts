@@ -1,4 +1,5 @@
 // Divides a script into runs of statements, each to be sent as one message, which is one transaction.
+import { isSetting } from './archive-script.ts';
 import type { Statement } from './wire.ts';
 
 /** Each may hold a lock until the end of its transaction, and servers have room for some thousands. */
@@ -21,6 +22,12 @@ export async function* statementBatches(script: AsyncIterable<Buffer>): AsyncGen
   let batch: Statement[] = [];
   let bytes = 0;
   for await (const statement of statementsIn(script)) {
+    // What encoding a message is in, the server must know before it comes.
+    if (bytes > 0 && isSetting(batch[0]?.sql ?? '') && !isSetting(statement)) {
+      yield batch;
+      batch = [];
+      bytes = 0;
+    }
     batch.push({ sql: statement, doing: `running ${shown(statement)}` });
     bytes += statement.length;
     if (batch.length < batchStatements && bytes < batchBytes) continue;

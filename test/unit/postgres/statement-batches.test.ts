@@ -32,7 +32,6 @@ COMMENT ON LARGE OBJECT 13 IS 'it''s; "a
 COMMENT ON LARGE OBJECT 14 IS E'back\\\\slash\\\\'';';
 `;
   const expected = [
-    "SET client_encoding = 'UTF8'",
     "SELECT pg_catalog.lo_create('13')",
     `ALTER LARGE OBJECT 13 OWNER TO "semi;colon -- and 'quote"`,
     `COMMENT ON LARGE OBJECT 13 IS 'it''s; "a\n-- comment ä'`,
@@ -40,10 +39,11 @@ COMMENT ON LARGE OBJECT 14 IS E'back\\\\slash\\\\'';';
   ];
   const bytes = Buffer.from(script);
   for (const chunkBytes of [1, 2, 7, 64, bytes.length]) {
-    const [batch = [], ...others] = await batchesOf(bytes, chunkBytes);
+    const [settings = [], batch = [], ...others] = await batchesOf(bytes, chunkBytes);
     expect(others).toEqual([]);
+    expect(settings.map(({ sql }) => sql)).toEqual(["SET client_encoding = 'UTF8'"]);
     expect(batch.map(({ sql }) => Buffer.from(sql, 'latin1').toString())).toEqual(expected);
-    expect(batch[3]?.doing).toBe(`running COMMENT ON LARGE OBJECT 13 IS 'it''s; "a -- comment ä'`);
+    expect(batch[2]?.doing).toBe(`running COMMENT ON LARGE OBJECT 13 IS 'it''s; "a -- comment ä'`);
   }
 });
 
