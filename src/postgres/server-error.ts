@@ -60,13 +60,7 @@ export function serverError(complaint: ServerComplaint, doing: string): PgkeepEr
     );
   }
   if (code === '40001' && isStandbyConflict(message)) return standbyConflict(said, doing, context);
-  if (code === '53200' && message.includes('shared memory')) {
-    return new PgkeepError(
-      'DATABASE_QUERY',
-      `the server cannot hold that many locks while ${doing}: ${said}`,
-      withHint('raise max_locks_per_transaction and restart the server, or back up fewer schemas at once'),
-    );
-  }
+  if (code === '53200' && isOutOfLocks(message)) return outOfLocks(said, doing, context);
   return new PgkeepError(
     'DATABASE_QUERY',
     `the server refused a statement while ${doing}: ${said}`,
@@ -86,6 +80,18 @@ function standbyConflict(said: string, doing: string, context: PgkeepError['cont
   });
 }
 
+/** Whether a server's message, or what a program quotes of it, says that its table of locks is full. */
+function isOutOfLocks(message: string): boolean {
+  return message.includes('out of shared memory');
+}
+
+function outOfLocks(said: string, doing: string, context: PgkeepError['context'] = {}): PgkeepError {
+  return new PgkeepError('DATABASE_QUERY', `the server cannot hold that many locks while ${doing}: ${said}`, {
+    context,
+    hint: 'raise max_locks_per_transaction and restart the server, or back up fewer schemas at once',
+  });
+}
+
 /** What libpq, and a server's last words, say in a program's complaint when the connection, the server, or the session with the snapshot has ended. */
 const saidOfLostConnection =
   /server closed the connection unexpectedly|connection has been closed unexpectedly|could not (receive data from|send data to) server|no connection to the server|SSL SYSCALL error|terminating connection (due to|because of)|the database system is (shutting down|starting up|in recovery mode)|Is the server running on that host|invalid snapshot identifier|snapshot "[^"]*" does not exist|could not import the requested snapshot/;
@@ -98,6 +104,7 @@ export function serverProgramFailure(file: string, result: ProgramResult, doing:
   const failure = programFailure(file, result, doing);
   // A program takes part in the snapshot, and can be the one that replay chooses.
   if (isStandbyConflict(result.stderr)) return standbyConflict(failure.message, doing);
+  if (isOutOfLocks(result.stderr)) return outOfLocks(failure.message, doing, failure.context);
   if (!saidOfLostConnection.test(result.stderr)) return failure;
   return new PgkeepError('DATABASE_CONNECTION_LOST', failure.message, {
     hint: 'see the server log for why it ended the connection',

@@ -12,7 +12,9 @@ import {
 import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { runProgram } from '../../src/base/child-process.ts';
 import { type CheckSetupOptions, checkSetup } from '../../src/operations/check-setup.ts';
+import { serverProgramFailure } from '../../src/postgres/server-error.ts';
 import { startPgbouncer } from '../support/pgbouncer.ts';
 import { psql, type Server, startServer, startStandby, waitForReplay } from '../support/postgres-server.ts';
 import { backUp, testKey } from '../support/round-trip.ts';
@@ -301,6 +303,26 @@ describe('the server', () => {
       message: expect.stringContaining('400 tables by 2 jobs'),
       remedy: expect.stringMatching(/max_locks_per_transaction = (64|128)/),
     });
+  });
+
+  test('whose lock table is too small for a backup is named by whichever of its sessions finds out', async () => {
+    await server.createDatabase('crowded');
+    await psql(
+      server,
+      'crowded',
+      "SELECT format('CREATE TABLE t%s (id int)', i) FROM generate_series(1, 1500) AS i \\gexec",
+    );
+    const named = {
+      code: 'DATABASE_QUERY',
+      hint: expect.stringContaining('raise max_locks_per_transaction'),
+    };
+    const repository = makeTempFolder('repository');
+    await expect(backUp(server, 'crowded', repository.path)).rejects.toMatchObject(named);
+    await repository.remove();
+    const file = join(server.binDir, 'pg_dump');
+    const args = ['--schema-only', server.url('crowded')];
+    const result = await runProgram({ file, args, env: { PATH: process.env.PATH ?? '' } });
+    expect(serverProgramFailure(file, result, 'dumping the schema')).toMatchObject(named);
   });
 
   test('whose lock table is too small for so many workers is told apart from one for fewer', async () => {
