@@ -184,7 +184,7 @@ describe('ended half-way', () => {
     expect(leftOver().filter(name => name.startsWith('pgkeep-server-'))).toHaveLength(1);
     run.kill('SIGKILL');
     await run.ended;
-    const deadline = Date.now() + 20_000;
+    const deadline = Date.now() + 60_000;
     while (leftOver().some(name => name.startsWith('pgkeep-server-'))) {
       expect(Date.now()).toBeLessThan(deadline);
       await sleep(50);
