@@ -407,7 +407,7 @@ class Restore {
       await this.#section(archive, source, facts, 'pre-data');
     }
     if (!this.#options.schemaOnly && from !== 'post-data') {
-      if (from === undefined) await this.#restoreLargeObjects(database, source);
+      if (from === undefined) await this.#restoreLargeObjects(source);
       this.#teller.emit({
         type: 'phase',
         phase: 'data',
@@ -528,7 +528,7 @@ class Restore {
   }
 
   /** Those that pg_restore is not to restore. */
-  async #restoreLargeObjects(database: TargetDatabase, source: Source): Promise<void> {
+  async #restoreLargeObjects(source: Source): Promise<void> {
     const { repository, manifest, pgRestore, largeObjects } = source;
     if (largeObjects === undefined) return;
     const count = sum(largeObjects.groups, ({ oids }) => oids.length);
@@ -537,26 +537,21 @@ class Restore {
       phase: 'large-objects',
       detail: formatQuantity(count, 'large object'),
     });
-    try {
-      await restoreLargeObjects({
-        target: this.#target,
-        applicationName: this.#applicationName,
-        repository,
-        pgRestore,
-        segments: manifest.archive.segments,
-        largeObjects,
-        jobs: this.#jobs,
-        env: localEnvironment(this.#environment),
-        noOwner: this.#options.noOwner ?? false,
-        noPrivileges: this.#options.noPrivileges ?? false,
-        signal: this.#signal,
-        onProgress: (doneBytes, totalBytes) =>
-          this.#teller.emit({ type: 'progress', doneBytes, totalBytes, rows: 0 }),
-      });
-    } catch (error) {
-      await database.endSessions();
-      throw error;
-    }
+    await restoreLargeObjects({
+      target: this.#target,
+      applicationName: this.#applicationName,
+      repository,
+      pgRestore,
+      segments: manifest.archive.segments,
+      largeObjects,
+      jobs: this.#jobs,
+      env: localEnvironment(this.#environment),
+      noOwner: this.#options.noOwner ?? false,
+      noPrivileges: this.#options.noPrivileges ?? false,
+      signal: this.#signal,
+      onProgress: (doneBytes, totalBytes) =>
+        this.#teller.emit({ type: 'progress', doneBytes, totalBytes, rows: 0 }),
+    });
   }
 
   async #section(

@@ -191,15 +191,8 @@ export async function archiveScript(
   return result.stdout;
 }
 
-/** Parses what `pg_restore --list --verbose` prints. */
-export function parseListing(listing: string): ArchiveEntry[] {
-  const entries: ArchiveEntry[] = [];
-  for (const line of listing.split('\n')) addListed(entries, line);
-  return entries;
-}
-
-/** Takes in a line: an entry, or what the entry before depends on. */
-function addListed(entries: ArchiveEntry[], line: string): void {
+/** Takes in a line of what `pg_restore --list --verbose` prints: an entry, or what the entry before depends on. */
+export function addListed(entries: ArchiveEntry[], line: string): void {
   const entry = /^(\d+); (\d+) (\d+) (.*)$/.exec(line);
   if (entry !== null) {
     const [, dumpId = '', catalogOid = '', oid = '', text = ''] = entry;

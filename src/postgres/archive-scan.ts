@@ -4,12 +4,13 @@
 // (src/bin/pg_dump/pg_backup_archiver.c and pg_backup_custom.c of PostgreSQL; the recovery kit reads the same.)
 
 import { freeBuffer } from '../base/free-buffer.ts';
+import { sharedNumbers } from '../base/shared-numbers.ts';
 
 /** Large objects whose contents stand together, under one entry of the table of contents. */
 export interface LargeObjectGroup {
   /** Of the entry. */
   dumpId: number;
-  /** In the order of the archive. */
+  /** In the order of the archive; in memory that threads share. */
   oids: Uint32Array;
 }
 
@@ -337,7 +338,7 @@ export class ArchiveScan {
       return undefined;
     const groups = this.#groups.map(({ dumpId, dependsOn }) => {
       // One group has them all, by their oids.
-      if (this.#minor < 16) return { dumpId, oids: Uint32Array.from(this.#single).sort() };
+      if (this.#minor < 16) return { dumpId, oids: shared(this.#single).sort() };
       const oids = dependsOn.map(id => this.#created.get(id)).find(created => created !== undefined);
       return { dumpId, oids: oids ?? new Uint32Array() };
     });
@@ -384,5 +385,11 @@ function isOfLargeObjects(kind: string, tag: Buffer | null): boolean {
 
 function numbersIn(lines: Buffer | null): Uint32Array {
   const numbers = (lines?.toString('latin1') ?? '').split('\n').filter(line => line !== '');
-  return Uint32Array.from(numbers, Number);
+  return shared(numbers.map(Number));
+}
+
+function shared(numbers: readonly number[]): Uint32Array {
+  const result = sharedNumbers(numbers.length);
+  result.set(numbers);
+  return result;
 }

@@ -88,7 +88,7 @@ function isOutOfLocks(message: string): boolean {
 function outOfLocks(said: string, doing: string, context: PgkeepError['context'] = {}): PgkeepError {
   return new PgkeepError('DATABASE_QUERY', `the server cannot hold that many locks while ${doing}: ${said}`, {
     context,
-    hint: 'raise max_locks_per_transaction and restart the server, or back up fewer schemas at once',
+    hint: 'raise max_locks_per_transaction and restart the server; fewer schemas at once take fewer locks',
   });
 }
 

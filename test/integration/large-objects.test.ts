@@ -40,8 +40,8 @@ async function expectDumped(server: Server, database: string, repository: string
   expect(timeless(stored).equals(timeless(stdout))).toBe(true);
 }
 
-// Nor is there a difference in the version between: some groups, one of another owner.
-it('large objects of PostgreSQL 17 are stored byte for byte as pg_dump writes them', async () => {
+// Nor is there a difference in the version between: some groups, of other owners and privileges, which one entry names for all of a group.
+it('large objects of PostgreSQL 17 are stored byte for byte as pg_dump writes them, and restored as they were', async () => {
   await using server = await startServer({ version: 17 });
   await using repository = makeTempFolder('repository');
   await server.createDatabase('pictures');
@@ -49,10 +49,17 @@ it('large objects of PostgreSQL 17 are stored byte for byte as pg_dump writes th
     server,
     'pictures',
     `CREATE ROLE painter; SELECT count(lo_from_bytea((20000 + i)::oid, ${bytesOf('i')})) FROM generate_series(1, 1500) AS i;
-     ALTER LARGE OBJECT 20700 OWNER TO painter;`,
+     ALTER LARGE OBJECT 20700 OWNER TO painter;
+     SELECT format('GRANT SELECT, UPDATE ON LARGE OBJECT %s TO painter', 20000 + i) FROM generate_series(1, 1200) AS i WHERE i <> 700 \\gexec`,
   );
   const { id } = await backUp(server, 'pictures', repository.path);
   await expectDumped(server, 'pictures', repository.path, id);
+  await server.createDatabase('restored');
+  await restoreInto(server, 'restored', repository.path);
+  const all = `SELECT oid, lomowner::regrole, lomacl, md5(lo_get(oid)) FROM pg_largeobject_metadata ORDER BY oid`;
+  const source = await psql(server, 'pictures', all);
+  expect(source.match(/painter=rw/g)).toHaveLength(1199);
+  expect(await psql(server, 'restored', all)).toBe(source);
 });
 
 // The archives of 15 have all large objects in one group, those of 18 a thousand at most of one owner and privileges.

@@ -1,6 +1,7 @@
 // Divides the large objects of an archive into work, and says where segments end. Both go by the objects themselves, so
 // that one more or one less moves the borders beside it and no others (docs/decisions/large-objects.md).
 import { mixBits } from '../../base/mix-bits.ts';
+import { sharedNumbers } from '../../base/shared-numbers.ts';
 import type { LargeObjectGroup } from '../../postgres/archive-scan.ts';
 
 export interface LargeObjectPlan {
@@ -60,10 +61,6 @@ export function planLargeObjects(groups: readonly LargeObjectGroup[], totalBytes
     segmentMinBytes,
     ownSegmentBytes: 2 * segmentMinBytes,
   };
-}
-
-function sharedNumbers(count: number): Uint32Array {
-  return new Uint32Array(new SharedArrayBuffer(count * Uint32Array.BYTES_PER_ELEMENT));
 }
 
 /** Whether a segment that may end does so with this object. */

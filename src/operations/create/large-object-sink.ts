@@ -73,8 +73,7 @@ export class LargeObjectSink implements CopySink {
     this.#cutter = cutter;
     this.#next = plan.items[item] ?? 0;
     this.#end = plan.items[item + 1] ?? plan.oids.length;
-    const first = plan.groups.findIndex(group => group.first >= this.#next);
-    this.#group = first < 0 ? plan.groups.length : first;
+    this.#group = firstGroupFrom(plan, this.#next);
   }
 
   /** The objects to read. */
@@ -203,6 +202,18 @@ export class LargeObjectSink implements CopySink {
   #write(chunk: Buffer, start: number, end: number): void {
     for (let at = start; at < end; ) at += this.#cutter.fill(chunk, at, end);
   }
+}
+
+/** The first group that begins with this object or a later one, by index: each item looks for its own among all there are. */
+function firstGroupFrom({ groups }: LargeObjectPlan, object: number): number {
+  let low = 0;
+  let high = groups.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((groups[middle]?.first ?? 0) >= object) high = middle;
+    else low = middle + 1;
+  }
+  return low;
 }
 
 function unexpected(what: string): PgkeepError {

@@ -58,6 +58,8 @@ const maxArgumentBytes = 1_900_000;
 export async function storeSchemaArchive(options: SchemaArchiveOptions): Promise<StoredArchive> {
   const { program, store } = options;
   const args = dumpArguments(options);
+  // It may fail before pg_dump has written anything and somebody waits for it.
+  options.storeAfter.catch(() => undefined);
   const scan = new ArchiveScan(options.cutsLargeObjects);
   let stored: { bytes: number; segments: SegmentRef[] } = { bytes: 0, segments: [] };
   const result = await runProgram({

@@ -62,7 +62,7 @@ export class ArchiveFile implements AsyncDisposable {
       await file[Symbol.asyncDispose]();
       if (foreignCode(error) !== 'ENOSPC') throw error;
       throw new PgkeepError('STORAGE_FULL', `no space left in ${tmpdir()} for the schema archive`, {
-        hint: 'set TMPDIR to a folder with more space: large objects pass through it',
+        hint: 'set TMPDIR to a folder with more space',
         cause: error,
       });
     } finally {

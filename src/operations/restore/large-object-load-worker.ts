@@ -87,7 +87,7 @@ const line: ThreadLine<LargeObjectLoadHost> = new ThreadLine<LargeObjectLoadHost
     try {
       await new Loader(data, line, wire).run();
     } finally {
-      wire.close();
+      await wire.close();
     }
   },
 });

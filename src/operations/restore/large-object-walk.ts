@@ -53,7 +53,6 @@ export class LargeObjectWalk {
   #found: LargeObjectBytes[] = [];
   /** Where those of the object that is under way begin. */
   #own = 0;
-  #objects = 0;
 
   /** @param place is left as it is. */
   constructor(groups: readonly LargeObjectGroup[], place: LargeObjectPlace) {
@@ -63,11 +62,6 @@ export class LargeObjectWalk {
 
   get place(): LargeObjectPlace {
     return this.#place;
-  }
-
-  /** How many objects have ended. */
-  get objects(): number {
-    return this.#objects;
   }
 
   /**
@@ -118,7 +112,6 @@ export class LargeObjectWalk {
       case 'piece':
         place.pieceLeft = readArchiveInt(bytes, 0);
         if (place.pieceLeft < 0) throw unexpected(`a piece of ${place.pieceLeft} bytes`);
-        if (place.pieceLeft === 0) this.#objects++;
         place.step = place.pieceLeft === 0 ? 'object' : 'bytes';
         break;
       default:
@@ -173,5 +166,6 @@ function unexpected(what: string): PgkeepError {
   return new PgkeepError(
     'RESTORE_INCOMPLETE',
     `the large objects of the backup are not those that its table of contents names: ${what}`,
+    { hint: 'see what is wrong with it: pgkeep verify --level data' },
   );
 }

@@ -32,6 +32,8 @@ export interface RestoreLargeObjectsOptions {
   onProgress: (doneBytes: number, totalBytes: number) => void;
 }
 
+const damagedHint = { hint: 'see what is wrong with it: pgkeep verify --level data' };
+
 /** Creates objects and sets their owners, fills them, and sets their privileges last: those may keep their owner from writing. */
 export async function restoreLargeObjects(options: RestoreLargeObjectsOptions): Promise<void> {
   const { pgRestore, repository, segments, largeObjects, noPrivileges } = options;
@@ -44,6 +46,7 @@ export async function restoreLargeObjects(options: RestoreLargeObjectsOptions): 
     throw new PgkeepError(
       'RESTORE_INCOMPLETE',
       'the large objects of the backup are not where its table of contents says',
+      damagedHint,
     );
   await runPrinted(options, archive, largeObjects.definitions);
   await loadContents(options, scan.passedBytes);
@@ -87,7 +90,7 @@ async function runPrinted(
     throw error;
   } finally {
     signal?.removeEventListener('abort', onAbort);
-    wire.close();
+    await wire.close();
   }
 }
 
@@ -130,9 +133,7 @@ async function loadContents(options: RestoreLargeObjectsOptions, beginAt: number
   });
   const { step } = await places.take(slices.length);
   if (step === 'end') return;
-  throw new PgkeepError('RESTORE_INCOMPLETE', 'the backup ends among its large objects', {
-    hint: 'see what is wrong with it: pgkeep verify --level data',
-  });
+  throw new PgkeepError('RESTORE_INCOMPLETE', 'the backup ends among its large objects', damagedHint);
 }
 
 /** All of an archive from an offset on. */

@@ -92,14 +92,6 @@ export class TargetDatabase implements AsyncDisposable {
     if (this.#isMarked) await setPhase(this.#session, phase);
   }
 
-  /**
-   * Ends what the sessions of this restore may still be doing, though it has failed: it would come after what is taken back.
-   * What cannot be ended is for the taking back to tell.
-   */
-  async endSessions(): Promise<void> {
-    await endLeftSessions(this.#session, this.#options.target).catch(() => undefined);
-  }
-
   /** The rows that are there already. */
   async loaded(): Promise<LoadedRanges[]> {
     return this.#isMarked && this.#resumedFrom !== undefined ? readLoaded(this.#session) : [];
@@ -420,6 +412,8 @@ export class TargetDatabase implements AsyncDisposable {
     try {
       // A connection that was lost has let go of the lock, and another restore may be at work.
       await this.#relock(patience);
+      // What they have received they still do; of a large object that is gone by then, pages would be left that the next one of that oid shows.
+      await endLeftSessions(this.#session, target);
       const left = await this.#empty(origin, patience);
       if (left.length === 0) {
         if (this.#isMarked) await removeMark(this.#session);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { reconcile } from '../../../../src/operations/create/reconcile.ts';
-import { parseListing } from '../../../../src/postgres/archive-contents.ts';
+import { type ArchiveEntry, addListed } from '../../../../src/postgres/archive-contents.ts';
 import type { Relation } from '../../../../src/postgres/catalog.ts';
 import { sampleRelation } from './sample-relation.ts';
 
@@ -25,7 +25,9 @@ function archiveOf(defined: readonly Relation[], withData: readonly Relation[] =
         ? `${i + 1}; 0 0 SEQUENCE SET ${schema} ${name} postgres\n;\tdepends on: ${oid}`
         : `${i + 1}; 0 ${oid} TABLE DATA ${schema} ${name} postgres`,
     );
-  return parseListing(lines.join('\n'));
+  const entries: ArchiveEntry[] = [];
+  for (const line of lines.join('\n').split('\n')) addListed(entries, line);
+  return entries;
 }
 
 interface Case {
