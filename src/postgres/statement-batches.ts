@@ -1,4 +1,5 @@
 // Divides a script into runs of statements, each to be sent as one message, which is one transaction.
+import { PgkeepError } from '../base/errors.ts';
 import { isSetting } from './archive-script.ts';
 import type { Statement } from './wire.ts';
 
@@ -17,6 +18,7 @@ const semicolon = 0x3b;
 /**
  * @param script as pg_restore prints it, of statements without dollar quotes: in its strings backslashes are doubled.
  * @returns statements whose text is latin1: each of its characters stands for a byte.
+ * @throws PgkeepError INTERNAL when the script ends within a statement: it would be lost without a word.
  */
 export async function* statementBatches(script: AsyncIterable<Buffer>): AsyncGenerator<Statement[], void> {
   let batch: Statement[] = [];
@@ -64,6 +66,8 @@ async function* statementsIn(script: AsyncIterable<Buffer>): AsyncGenerator<stri
       }
     }
   }
+  if (end !== lineFeed && (end !== 0 || !isBlank(rest, begin, rest.length)))
+    throw new PgkeepError('INTERNAL', 'what pg_restore printed ends within a statement');
 }
 
 function isBlank(bytes: Buffer, start: number, end: number): boolean {

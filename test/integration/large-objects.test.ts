@@ -1,6 +1,6 @@
 // Large objects are read and written by the workers: the archive is what pg_dump would have written, what did not change is
 // not stored again, and restores of them are as those of pg_restore.
-import { execFile } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -216,6 +216,25 @@ describe.each([15, 18])('large objects of PostgreSQL %i', version => {
     });
     await expect(interrupted).rejects.toMatchObject({ code: 'INTERRUPTED' });
     expect(await objectsOf(target)).toBe('0|0\n');
+  });
+
+  it('are taken back when the connection with the lock of the target is lost among them', async () => {
+    await server.createDatabase('unlocked');
+    const sql = `SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+      WHERE l.locktype = 'advisory' AND d.datname = 'unlocked'`;
+    const ended: string[] = [];
+    const failed = restoreInto(server, 'unlocked', folder.path, {
+      backup: first.id,
+      onEvent: event => {
+        if (event.type !== 'phase' || event.phase !== 'large-objects') return;
+        ended.push(
+          execFileSync(join(server.binDir, 'psql'), ['-XAtc', sql, server.url()], { encoding: 'utf8' }),
+        );
+      },
+    });
+    await expect(failed).rejects.toMatchObject({ code: 'DATABASE_CONNECTION_LOST' });
+    expect(ended).toEqual(['t\n']);
+    expect(await objectsOf('unlocked')).toBe('0|0\n');
   });
 
   it('are not stored again when they have not changed', async () => {

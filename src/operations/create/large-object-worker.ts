@@ -29,6 +29,7 @@ export type LargeObjectHost = SealerHost & {
 
 /** Segment buffers: one being filled, the others on their way through lookup, compression and sealing. */
 const buffers = 4;
+
 class Reader implements ItemReader {
   /** Of all large objects together there is one lock. */
   readonly isTransactionFull = false;

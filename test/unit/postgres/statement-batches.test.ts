@@ -55,3 +55,14 @@ test('a batch has so many statements that the server can hold their locks', asyn
     Array.from({ length: 600 }, (_, at) => `SELECT ${at}`),
   );
 });
+
+test.each(["SELECT 1; SELECT 'open", 'SELECT 1; SELECT 2', 'ALTER ROLE "open;'])(
+  'a script that ends within a statement is refused: %s',
+  async script => {
+    await expect(batchesOf(Buffer.from(script), 5)).rejects.toMatchObject({ code: 'INTERNAL' });
+  },
+);
+
+test('a comment at the end may lack its line feed', async () => {
+  expect(await batchesOf(Buffer.from('SELECT 1;\n-- it is done; really'), 5)).toHaveLength(1);
+});
