@@ -1,8 +1,9 @@
 // Large objects are read and written by the workers: the archive is what pg_dump would have written, what did not change is
 // not stored again, and restores of them are as those of pg_restore.
-import { execFile, execFileSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CreateBackupResult } from '../../src/operations/create-backup.ts';
 import type { OperationEvent } from '../../src/operations/events.ts';
@@ -10,6 +11,7 @@ import { listBackups } from '../../src/operations/list-backups.ts';
 import { compareDatabases } from '../support/compare-databases.ts';
 import { type Fault, withFaults } from '../support/faulty-storage.ts';
 import { psql, type Server, startServer } from '../support/postgres-server.ts';
+import { waitFor } from '../support/processes.ts';
 import { backUp, restoreInto, testKey } from '../support/round-trip.ts';
 import { makeTempFolder } from '../support/temp-folder.ts';
 import { SecondReader } from '../unit/repository/second-reader.ts';
@@ -218,22 +220,27 @@ describe.each([15, 18])('large objects of PostgreSQL %i', version => {
     expect(await objectsOf(target)).toBe('0|0\n');
   });
 
-  it('are taken back when the connection with the lock of the target is lost among them', async () => {
+  it('are taken back when the lock of the target is lost, and not before their writers have been ended', async () => {
     await server.createDatabase('unlocked');
-    const sql = `SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
-      WHERE l.locktype = 'advisory' AND d.datname = 'unlocked'`;
-    const ended: string[] = [];
-    const failed = restoreInto(server, 'unlocked', folder.path, {
-      backup: first.id,
-      onEvent: event => {
-        if (event.type !== 'phase' || event.phase !== 'large-objects') return;
-        ended.push(
-          execFileSync(join(server.binDir, 'psql'), ['-XAtc', sql, server.url()], { encoding: 'utf8' }),
-        );
-      },
-    });
-    await expect(failed).rejects.toMatchObject({ code: 'DATABASE_CONNECTION_LOST' });
-    expect(ended).toEqual(['t\n']);
+    const holder = new pg.Client(server.url('unlocked'));
+    await holder.connect();
+    await holder.query('BEGIN; LOCK TABLE pg_largeobject IN SHARE MODE');
+    const writers = async () => {
+      const sql = `SELECT count(*) FROM pg_stat_activity WHERE datname = 'unlocked' AND wait_event_type = 'Lock' AND query ~ 'lo_put'`;
+      return Number(await psql(server, 'postgres', sql));
+    };
+    const failed = restoreInto(server, 'unlocked', folder.path, { backup: first.id }).catch(error => error);
+    await waitFor('the writers', async () => (await writers()) > 0);
+    const { rows } = await holder.query(
+      `SELECT pg_terminate_backend(l.pid) AS ended FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+       WHERE l.locktype = 'advisory' AND d.datname = 'unlocked'`,
+    );
+    expect(rows).toEqual([{ ended: true }]);
+    // They would wait for as long as this lock lasts.
+    await waitFor('the end of the writers', async () => (await writers()) === 0);
+    await holder.query('ROLLBACK');
+    await holder.end();
+    expect(await failed).toMatchObject({ code: 'DATABASE_CONNECTION_LOST' });
     expect(await objectsOf('unlocked')).toBe('0|0\n');
   });
 
